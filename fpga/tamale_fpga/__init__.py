@@ -1,0 +1,1 @@
+"""Open FPGA flow: boards, synthesis and routing of blocks and systems, reports."""

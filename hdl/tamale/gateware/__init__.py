@@ -1,0 +1,1 @@
+"""Amaranth blocks of the accelerator: buses, DMA, trit decoder, array, vector unit, sequencer."""
