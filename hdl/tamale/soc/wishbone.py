@@ -1,0 +1,130 @@
+"""Wishbone B4 buses of the system: signature, arbiter, and a decoder that never hangs.
+
+``amaranth_soc`` is not published under its own name; ``luna-soc`` carries it. This is the only file
+that knows so. Taken from it: :class:`Signature`, :class:`Interface`, :class:`Arbiter`,
+:class:`CycleType`. Written here: :class:`Decoder`, because the library's answers an access outside
+every window with silence, which stops the CPU for ever, and because its 32-bit CSR bridge does not
+attach to a byte-addressed bus.
+
+Source: Wishbone B4, chapters 3 (classic cycles) and 4 (registered feedback, ``cti``).
+"""
+
+import luna_soc  # noqa: F401  (puts the vendored amaranth_soc on the import path)
+from amaranth import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
+from amaranth_soc.wishbone import Arbiter, CycleType, Interface, Signature
+
+__all__ = ["Arbiter", "CycleType", "Decoder", "Interface", "Signature", "initiator", "target"]
+
+
+def initiator():
+    """Give the signature of the system bus as the CPU sees it: 32-bit words, byte lanes, bursts.
+
+    Every initiator and every target of the system has this signature; ``adr`` counts words.
+    """
+    return Signature(addr_width=30, data_width=32, granularity=8, features={"err", "cti", "bte"})
+
+
+def target(size):
+    """Give the signature of a target that occupies ``size`` bytes.
+
+    Parameters
+    ----------
+    size : int
+        Bytes, a power of two from 8 to 4 GiB.
+
+    Raises
+    ------
+    ValueError
+        If ``size`` is not such a number.
+    """
+    if not isinstance(size, int) or not 8 <= size <= 1 << 32 or size & (size - 1):
+        raise ValueError(
+            f"a Wishbone window must be a power of two from 8 to 4 GiB, not {size!r} bytes; "
+            "round it up"
+        )
+    return Signature(
+        addr_width=size.bit_length() - 3,
+        data_width=32,
+        granularity=8,
+        features={"err", "cti", "bte"},
+    )
+
+
+class Decoder(wiring.Component):
+    """Gives each access to the target whose window holds the address.
+
+    Combinational in both directions. An access outside every window ends with ``err`` one cycle
+    later. A window that is larger than its target repeats the target (the upper address bits are
+    not looked at).
+
+    Members
+    -------
+    bus : ``In(initiator())``
+        Where the accesses come from.
+    """
+
+    def __init__(self):
+        self._windows = []
+        super().__init__({"bus": In(initiator())})
+
+    def add(self, bus, *, base, size, name):
+        """Map ``bus`` at ``size`` bytes from ``base``.
+
+        Parameters
+        ----------
+        bus : wishbone.Interface
+            The target, seen from the decoder (its ``cyc`` is an output of the decoder).
+        base, size : int
+            Byte address and length; ``size`` is a power of two and ``base`` a multiple of it.
+        name : str
+            For messages.
+
+        Raises
+        ------
+        ValueError
+            If the window is not aligned, does not fit 32 bits or overlaps another.
+        """
+        if size < 8 or size & (size - 1) or base % size or base + size > 1 << 32:
+            raise ValueError(
+                f"window {name!r} at {base:#x} with {size:#x} bytes cannot be decoded: make the "
+                "size a power of two and the base a multiple of it below 4 GiB"
+            )
+        for other, other_base, other_size, _ in self._windows:
+            if base < other_base + other_size and other_base < base + size:
+                raise ValueError(
+                    f"window {name!r} at {base:#x} with {size:#x} bytes overlaps {other!r} at "
+                    f"{other_base:#x}; move one of them"
+                )
+        self._windows.append((name, base, size, bus))
+
+    def elaborate(self, platform):
+        m = Module()
+        unmapped = Signal()
+        refuse = Signal()
+        m.d.sync += refuse.eq(unmapped & self.bus.cyc & self.bus.stb & ~refuse)
+        for _, _, _, bus in self._windows:
+            m.d.comb += [
+                bus.adr.eq(self.bus.adr),
+                bus.dat_w.eq(self.bus.dat_w),
+                bus.sel.eq(self.bus.sel),
+                bus.we.eq(self.bus.we),
+                bus.cti.eq(self.bus.cti),
+                bus.bte.eq(self.bus.bte),
+            ]
+        with m.Switch(self.bus.adr):
+            for _, base, size, bus in self._windows:
+                low_bits = size.bit_length() - 3
+                high = format(base >> (low_bits + 2), "b").zfill(30 - low_bits)
+                with m.Case((high if low_bits < 30 else "") + "-" * low_bits):
+                    m.d.comb += [
+                        bus.cyc.eq(self.bus.cyc),
+                        bus.stb.eq(self.bus.stb),
+                        self.bus.dat_r.eq(bus.dat_r),
+                        self.bus.ack.eq(bus.ack),
+                        self.bus.err.eq(bus.err),
+                    ]
+            with m.Default():
+                m.d.comb += [unmapped.eq(1), self.bus.err.eq(refuse)]
+        return m
