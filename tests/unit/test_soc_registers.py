@@ -93,6 +93,8 @@ def test_strobes():
             dut.entry_word[0].write_strobe,
             dut.control.start,
             dut.cycles.read_strobe,
+            dut.limit.write_strobe,
+            dut.limit.value,
         ):
             seen.append(values)
 
@@ -101,6 +103,8 @@ def test_strobes():
         await access(ctx, dut.bus, 0x00, 1)
         await access(ctx, dut.bus, 0x20)
         await access(ctx, dut.bus, 0x14)
+        await access(ctx, dut.bus, 0x18, 0x1111_1111)
+        await access(ctx, dut.bus, 0x1C, 0x22)
         await ctx.tick().repeat(2)
 
     simulate(RegisterFile(BLOCK), bench, watch)
@@ -108,6 +112,7 @@ def test_strobes():
     assert sum(row[2] for row in seen) == 0
     assert sum(row[3] for row in seen) == 1
     assert sum(row[4] for row in seen) == 1
+    assert [value for *_, strobe, value in seen if strobe] == [0x22_1111_1111]
 
 
 def test_refusals():
@@ -125,12 +130,21 @@ def test_refusals():
 
 
 def test_setting_wins_over_clearing():
-    async def bench(ctx, dut):
+    async def setter(ctx, dut):
+        # Sets the field in the one cycle in which the write takes effect.
+        await ctx.tick()
         ctx.set(dut.status.fault_set, 1)
+        await ctx.tick()
+        ctx.set(dut.status.fault_set, 0)
+
+    async def bench(ctx, dut):
+        await ctx.tick()
         await access(ctx, dut.bus, 4, 0x2)
         assert await access(ctx, dut.bus, 4) & 0x2
+        await access(ctx, dut.bus, 4, 0x2)
+        assert not await access(ctx, dut.bus, 4) & 0x2
 
-    simulate(RegisterFile(BLOCK), bench)
+    simulate(RegisterFile(BLOCK), bench, setter)
 
 
 def test_window():

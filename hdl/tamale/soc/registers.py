@@ -485,11 +485,10 @@ class RegisterFile(wiring.Component):
         m = Module()
         bus = self.bus
         request = Signal()
-        inside_window = Signal()
         done, refused = Signal(), Signal()
         word_read, word_written = Signal(32), Signal(32)
         m.d.comb += [
-            request.eq(bus.cyc & bus.stb & ~done & ~refused & ~inside_window),
+            request.eq(bus.cyc & bus.stb & ~done & ~refused),
             bus.dat_r.eq(word_read),
             bus.ack.eq(done),
             bus.err.eq(refused),
@@ -575,7 +574,6 @@ class RegisterFile(wiring.Component):
                 high = format(window.offset // window.size, "b").zfill(high_bits)
                 with m.Case((high if high_bits else "") + "-" * low_bits):
                     m.d.comb += [
-                        inside_window.eq(1),
                         target.cyc.eq(bus.cyc),
                         target.stb.eq(bus.stb),
                         bus.dat_r.eq(target.dat_r),
