@@ -1,0 +1,272 @@
+"""One frozen, validated description from which everything is generated.
+
+RTL, C header, linker script, register documents, memory image, golden model, cycle prediction and
+reports all take a `Config`; nothing that it says is written a second time. Named presets are the TOML
+files of ``tamale/presets``; users write files of the same form.
+"""
+
+import dataclasses
+import tomllib
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+
+from tamale.codes import CODES, PLANES_MAX
+
+__all__ = ["Config", "load", "preset_names"]
+
+
+def _power_of_two(value):
+    return value > 0 and value & (value - 1) == 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that the generator needs to know.
+
+    Parameters
+    ----------
+    name : str
+        Name of the configuration, repeated in generated files.
+    bus_width : int
+        Bits of an AXI beat, 32 to 512. One beat of trits enters the array per cycle.
+    code : str
+        Weight code, a key of ``tamale.codes.CODES``: ``t5`` (1.6 bits a trit) or ``t4`` (2 bits).
+    tile_rows : int
+        Matrix rows that one beat holds; a power of two that divides the bytes of a beat.
+    vectors : int
+        Activation vectors that share one sweep, 1 to 16.
+    max_planes : int
+        Most trit planes of a weight, 1 to 5; sizes the accumulators.
+    max_k : int
+        Longest row of a matrix, in weights; sizes activation memory and accumulators.
+    max_context : int
+        Most positions of a sequence.
+    key_planes, value_planes : int
+        Trits of a cached key or value element.
+    head_planes : int
+        Trits of a weight of the output head and of the embedding.
+    group_size : int
+        Weights along K that share a scale where the packer makes groups; 0: the whole row.
+    vu_width : int
+        Elements that the vector unit handles per cycle; a power of two.
+    scratchpad_elements : int
+        int32 elements of the scratchpad.
+    program_commands : int
+        Commands of program memory.
+    fifo_beats : int
+        Depth of the stream FIFO between DMA and array; a power of two.
+    max_outstanding : int
+        Read bursts that the DMA keeps in flight.
+    candidates : int
+        Largest logits that the hardware keeps for the sampler.
+    cpu : str
+        RISC-V core, a key of ``tamale.soc.cpu``.
+    cpu_ram_bytes : int
+        On-chip memory of the core.
+    clock_hz : int
+        Clock of the whole system.
+    uart_baud : int
+        Bits per second of the UART.
+    memory : str
+        ``sdram`` (16-bit single data rate, timing of ``sdram_part``) or ``ideal``.
+    sdram_part : str
+        A key of ``tamale.gateware.sdram.PARTS``.
+    memory_bytes : int
+        Size of the memory.
+    board : str
+        Board that the configuration is meant for, or ``simulation``.
+    """
+
+    name: str = "default"
+    bus_width: int = 32
+    code: str = "t5"
+    tile_rows: int = 4
+    vectors: int = 4
+    max_planes: int = 5
+    max_k: int = 1024
+    max_context: int = 2048
+    key_planes: int = 3
+    value_planes: int = 3
+    head_planes: int = 5
+    group_size: int = 0
+    vu_width: int = 4
+    scratchpad_elements: int = 32768
+    program_commands: int = 512
+    fifo_beats: int = 2048
+    max_outstanding: int = 4
+    candidates: int = 32
+    cpu: str = "vexriscv"
+    cpu_ram_bytes: int = 65536
+    clock_hz: int = 80_000_000
+    uart_baud: int = 1_000_000
+    memory: str = "sdram"
+    sdram_part: str = "IS42S16160G-7"
+    memory_bytes: int = 32 << 20
+    board: str = "simulation"
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if type(value) is not field.type:
+                raise TypeError(
+                    f"configuration {field.name} must be {field.type.__name__}, not {value!r}"
+                )
+
+        def require(name, valid, mend):
+            if not valid:
+                raise ValueError(f"configuration {name} = {getattr(self, name)!r}: {mend}")
+
+        require("code", self.code in CODES, f"known codes are {', '.join(CODES)}")
+        require(
+            "bus_width",
+            _power_of_two(self.bus_width) and 32 <= self.bus_width <= 512,
+            "use a power of two from 32 to 512 bits",
+        )
+        require(
+            "tile_rows",
+            _power_of_two(self.tile_rows) and self.beat_bytes % self.tile_rows == 0,
+            f"use a power of two up to the {self.beat_bytes} bytes of a beat",
+        )
+        require("vectors", 1 <= self.vectors <= 16, "use 1 to 16 vectors")
+        require("max_planes", 1 <= self.max_planes <= PLANES_MAX, f"use 1 to {PLANES_MAX} planes")
+        for name in ("key_planes", "value_planes", "head_planes"):
+            require(
+                name,
+                1 <= getattr(self, name) <= self.max_planes,
+                f"use 1 to max_planes = {self.max_planes}",
+            )
+        require("group_size", self.group_size in (0, 64, 128, 256), "use 0, 64, 128 or 256")
+        require("max_k", 16 <= self.max_k <= 16383, "use 16 to 16383")
+        require("max_context", 16 <= self.max_context <= 16383, "use 16 to 16383 positions")
+        require(
+            "vu_width",
+            _power_of_two(self.vu_width) and self.vu_width <= 32,
+            "use a power of two up to 32",
+        )
+        require(
+            "scratchpad_elements",
+            1024 <= self.scratchpad_elements <= 1 << 17
+            and self.scratchpad_elements % self.vu_width == 0,
+            "use 1024 to 131072 elements, a multiple of vu_width",
+        )
+        require("program_commands", 16 <= self.program_commands <= 4096, "use 16 to 4096")
+        require(
+            "fifo_beats",
+            _power_of_two(self.fifo_beats) and self.fifo_beats >= 64,
+            "use a power of two from 64",
+        )
+        require("max_outstanding", 1 <= self.max_outstanding <= 16, "use 1 to 16")
+        require("candidates", 1 <= self.candidates <= 64, "use 1 to 64")
+        require("clock_hz", self.clock_hz >= 1_000_000, "use 1 MHz or more")
+        require(
+            "uart_baud",
+            0 < self.uart_baud <= self.clock_hz // 8,
+            "use at most an eighth of clock_hz",
+        )
+        require("memory", self.memory in ("sdram", "ideal"), "use sdram or ideal")
+        require("memory_bytes", 1 << 16 <= self.memory_bytes <= 1 << 30, "use 64 KiB to 1 GiB")
+        require(
+            "cpu_ram_bytes",
+            16384 <= self.cpu_ram_bytes <= 1 << 20 and self.cpu_ram_bytes % 4096 == 0,
+            "use 16 KiB to 1 MiB, a multiple of 4096",
+        )
+
+    @property
+    def beat_bytes(self):
+        """Bytes of an AXI beat."""
+        return self.bus_width // 8
+
+    @property
+    def trit_code(self):
+        """The `TritCode`."""
+        return CODES[self.code]
+
+    @property
+    def tile_columns(self):
+        """Bytes of a beat that belong to one row."""
+        return self.beat_bytes // self.tile_rows
+
+    @property
+    def tile_k(self):
+        """Weights of one row in a beat: one K step of the array."""
+        return self.tile_columns * self.trit_code.trits_per_byte
+
+    @property
+    def lanes(self):
+        """Trits that the array takes per cycle."""
+        return self.tile_rows * self.tile_k
+
+    @property
+    def scale_beats(self):
+        """Beats of the 16-bit scales of one tile's rows."""
+        return -(-2 * self.tile_rows // self.beat_bytes)
+
+    @cached_property
+    def act_steps(self):
+        """K steps of activation memory.
+
+        One linear layer's codes, one head's query codes (at most a quarter of max_k or 256 elements)
+        and the probabilities of a whole context lie in it side by side.
+        """
+        steps = sum(-(-size // self.tile_k) for size in (self.max_k, 256, self.max_context))
+        return 1 << (steps + 2).bit_length()
+
+    @property
+    def accumulator_width(self):
+        """Bits of an accumulator: max_k products of +-128 and +-limit(max_planes), sign included."""
+        from tamale.codes import limit
+
+        return (128 * limit(self.max_planes) * self.max_k).bit_length() + 1
+
+    def replace(self, **changes):
+        """Return a copy with other values, validated again."""
+        return dataclasses.replace(self, **changes)
+
+    def to_toml(self):
+        """Return the text of a TOML file that loads as this configuration."""
+        lines = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            lines.append(f'{field.name} = "{value}"' if isinstance(value, str) else f"{field.name} = {value}")
+        return "\n".join(lines) + "\n"
+
+
+def preset_names():
+    """Return the names of the presets, sorted."""
+    folder = resources.files("tamale") / "presets"
+    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def load(name):
+    """Return the configuration of a preset's name or of a TOML file's path.
+
+    Raises
+    ------
+    ValueError
+        For an unknown preset, a missing file, a syntax error, an unknown key or a bad value.
+    """
+    path = Path(name)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise ValueError(f"configuration file {str(name)!r} does not exist")
+        text = path.read_text()
+    elif str(name) in preset_names():
+        text = (resources.files("tamale") / "presets" / f"{name}.toml").read_text()
+    else:
+        raise ValueError(
+            f"unknown configuration {str(name)!r}; use a .toml file or one of {', '.join(preset_names())}"
+        )
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"configuration {str(name)!r} is not valid TOML: {error}") from error
+    known = [field.name for field in dataclasses.fields(Config)]
+    for key in values:
+        if key not in known:
+            raise ValueError(f"configuration {str(name)!r}: unknown key {key!r}; known: {', '.join(known)}")
+    values.setdefault("name", path.stem)
+    try:
+        return Config(**values)
+    except TypeError as error:
+        raise ValueError(f"configuration {str(name)!r}: {error}") from error
