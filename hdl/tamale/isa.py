@@ -95,16 +95,19 @@ class Destination(IntEnum):
     """Where VEC puts its result.
 
     SCRATCH        scratchpad, element ``dst``
-    ACTIVATION     clamped to -127..127, activation memory of vector ``vector`` (plus the slot if
+    ACTIVATION     clamped to -127..127, to activation memory of vector ``vector`` (plus the slot if
                    ``vector_slot``), from K step ``dst``
-    PROBABILITY    clamped to 0..16383; bits 13:7 to activation vector ``vector``, 6:0 to ``vector`` + 1
+    HIGH, LOW      clamped to 0..16383, then bits 13:7 or 6:0 to activation memory in the same way
     NONE           nowhere (reductions only)
+
+    Whole K steps are written: codes from element n to the end of its step are zero.
     """
 
     SCRATCH = 0
     ACTIVATION = 1
-    PROBABILITY = 2
-    NONE = 3
+    HIGH = 2
+    LOW = 3
+    NONE = 4
 
 
 class Reduce(IntEnum):
@@ -212,7 +215,7 @@ _LAYOUT = {
     #       t = clamp(b_shift + (b_by_x ? exponent(x) : 0), 0, 31)
     #   s = clamp(shift - (by_m ? exponent(m) : 0) + (by_x ? exponent(x) : 0), 0, 63)
     # clamp to +-limit(planes) where planes is not 0. Elements n.. of the last word count as zero in
-    # reductions and as result in activation memory.
+    # reductions and in activation memory; what they become in the scratchpad is not defined.
     Op.VEC: (
         ("dst", _ADDRESS),
         ("a", _ADDRESS),
@@ -222,7 +225,7 @@ _LAYOUT = {
         ("b_slot", 1),
         ("n", 14),
         ("bound", 1),
-        ("destination", 2),
+        ("destination", 3),
         ("vector", 4),
         ("vector_slot", 1),
         ("m", _REGISTER),
@@ -238,7 +241,7 @@ _LAYOUT = {
         ("planes", 3),
         ("reduce", 2),
         ("rd", _REGISTER),
-        ("spare", 6),
+        ("spare", 5),
     ),
     # In place, on consecutive blocks of 2**log2_block elements: natural-order Walsh-Hadamard transform
     # without scaling, sat32 after every addition. ABSMAX of the result goes to rd.
