@@ -1,9 +1,9 @@
 """BitNet b1.58 in plain torch, for training: the graph of transformers' BitNetForCausalLM.
 
 Straight-through estimators stand for the two quantisers: activations to int8 by the absolute
-maximum of each token, weights to ternary by the mean absolute value of each matrix. Both factors of
-a product are small integers, which bfloat16 holds exactly, so the fast bfloat16 product is the exact
-one up to the rounding of its result; the scales are applied afterwards.
+maximum of each token, weights to ternary by the mean absolute value of each matrix. Both factors
+of a product are small integers, which bfloat16 holds exactly, so the fast bfloat16 product is the
+exact one up to the rounding of its result; the scales are applied afterwards.
 
 Source: arXiv:2402.17764; arXiv:2504.12285 for the sub-norms and the squared ReLU.
 """

@@ -23,7 +23,7 @@ WARM_UP = 0.02
 
 
 def rate(share):
-    """Return the factor of the learning rate at `share` of the budget: warm-up, then linear to 0."""
+    """Return the factor of the learning rate at `share` of the budget: up, then linearly to 0."""
     return min(share / WARM_UP, max(0.0, 1.0 - share) / (1.0 - WARM_UP))
 
 
@@ -109,7 +109,8 @@ def train(
     """Train for `minutes` (resuming a checkpoint in `folder`) and return the model.
 
     Parameters: `peak` learning rate of matrices (embedding and norms take the same); `decay` weight
-    decay of the first half (matrices only); `stop_after` minutes end the run early, for comparisons of settings.
+    decay of the first half (matrices only); `stop_after` minutes end the run early, to compare
+    settings. Raises ValueError for an unknown `optimiser` or a checkpoint of another geometry.
     """
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
@@ -141,6 +142,8 @@ def train(
     step, spent, seen = 0, 0.0, 0
     if os.path.exists(path):
         state = torch.load(path, weights_only=True)
+        if state["geometry"] != geometry.asdict():
+            raise ValueError(f"{path!r} has another geometry: train in another folder")
         model.load_state_dict(state["model"])
         adam.load_state_dict(state["adam"])
         if muon:
