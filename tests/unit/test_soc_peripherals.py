@@ -299,5 +299,5 @@ def test_cpu_sources(name):
     (path,) = core.verilog_sources()
     text = path.read_text()
     assert "module VexRiscv (" in text
-    assert ("DivPlugin" in text) == core.toolchain.mcpu.endswith("+m")
+    assert ("DivPlugin" in text or "MulDivIterativePlugin" in text) == core.toolchain.mcpu.endswith("+m")
     assert (core.toolchain.defines["CPU_DATA_CACHE_BYTES"] > 0) == ("module DataCache" in text)
