@@ -13,6 +13,7 @@ from tamale import isa
 from tamale.codes import limit
 from tamale.config import Config
 from tamale_model import integer
+from tamale_model.packing import encode_trits
 
 __all__ = ["Addresses", "Job", "Machine", "Slot", "decode_tiles"]
 
@@ -416,7 +417,7 @@ class Machine:
             padded[:, :size] = digits
             padded = padded.reshape(planes * steps, columns, code.trits_per_byte)
             body = tile[: planes * steps * config.beat_bytes].reshape(-1, rows, columns)
-            body[:, row] = _encode(code, padded)
+            body[:, row] = encode_trits(code, padded)
             scales = tile[planes * steps * config.beat_bytes :].reshape(2, -1).view("<u2")
             scales[:, row] = [integer.encode_scale(self.scalar(r)) for r in (scale, aux)]
         else:
@@ -432,13 +433,5 @@ class Machine:
             if digit == 0:
                 trits = np.zeros_like(trits)
             trits[..., digit] = digits.reshape(planes, size // rows, rows).transpose(1, 0, 2)
-            target[:] = _encode(code, trits.reshape(-1, code.trits_per_byte))
+            target[:] = encode_trits(code, trits.reshape(-1, code.trits_per_byte))
 
-
-def _encode(code, trits):
-    """Return the bytes of trits [..., trits_per_byte]."""
-    powers = 3 ** np.arange(code.trits_per_byte)
-    table = np.zeros(3**code.trits_per_byte, dtype=np.uint8)
-    for key, byte in code.encode.items():
-        table[((np.array(key) + 1) * powers).sum()] = byte
-    return table[((trits + 1) * powers).sum(axis=-1)]

@@ -1,0 +1,336 @@
+"""Writes and reads memory images; the layout is that of `tamale.image`."""
+
+import dataclasses
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from tamale import image
+from tamale.image import ALIGNMENT, HEADER_BYTES, ImageError
+from tamale_model import integer, packing
+from tamale_model.machine import Addresses, Machine
+from tamale_model.program import LOGIT_SCALAR, ROPE_BITS, Compiler
+from tamale_model.tokenizer import Tokenizer
+
+__all__ = ["Image", "build", "load"]
+
+
+@dataclasses.dataclass
+class Image:
+    """A memory image.
+
+    Parameters
+    ----------
+    name : str
+        Name of the model.
+    fields : dict of str to int
+        The header, see ``tamale.image.FIELDS``.
+    data : uint8 array
+        The whole file.
+    """
+
+    name: str
+    fields: dict
+    data: np.ndarray
+
+    @property
+    def program(self):
+        """Commands as integers."""
+        f = self.fields
+        raw = self.data[f["program_offset"] :][: 16 * f["program_commands"]].tobytes()
+        return [int.from_bytes(raw[i : i + 16], "little") for i in range(0, len(raw), 16)]
+
+    @property
+    def kv_base(self):
+        """Byte address at which the caches of the sequences start."""
+        return -(-self.fields["image_bytes"] // 4096) * 4096
+
+    def memory_bytes(self, sequences=1):
+        """Bytes of memory for image and caches."""
+        return self.kv_base + sequences * self.fields["kv_sequence_bytes"]
+
+    def token_bytes(self, number):
+        """Return what a token prints; none for a model without tokenizer."""
+        f = self.fields
+        if not f["text_bytes"]:
+            return b""
+        offsets = self.data[f["text_offset"] :][: 4 * (f["vocabulary"] + 1)].view("<u4")
+        text = f["text_offset"] + 4 * (f["vocabulary"] + 1)
+        return self.data[text + offsets[number] : text + offsets[number + 1]].tobytes()
+
+    @property
+    def stop_tokens(self):
+        """Tokens that end a text."""
+        return [self.fields[f"eos{i}"] for i in range(self.fields["eos_count"])]
+
+    def useful_bytes(self, positions, *, head=True):
+        """Bytes that a token must read at their stated code when ``positions`` are in its context."""
+        f = self.fields
+        return (
+            f["useful_layer_bytes"]
+            + (f["useful_head_bytes"] if head else 0)
+            + f["useful_kv_centibytes"] * positions / 100
+        )
+
+    def check(self, config):
+        """Raise ImageError if the image does not suit the hardware configuration."""
+        f = self.fields
+        for key, value in (
+            ("bus_width", config.bus_width),
+            ("code", config.trit_code.ident),
+            ("tile_rows", config.tile_rows),
+            ("tile_k", config.tile_k),
+        ):
+            if f[key] != value:
+                raise ImageError(
+                    f"{self.name}: the image was packed for {key} = {f[key]}, the hardware has {value}; "
+                    "pack it again for this configuration"
+                )
+        for key, limit in (
+            ("vectors", config.vectors),
+            ("scratch_elements", config.scratchpad_elements),
+            ("act_steps", config.act_steps),
+            ("program_commands", config.program_commands),
+            ("context", config.max_context),
+        ):
+            if f[key] > limit:
+                raise ImageError(
+                    f"{self.name}: the image needs {key} = {f[key]}, the hardware has {limit}; "
+                    "use a larger configuration or pack it again"
+                )
+        if f["vu_width"] % config.vu_width:
+            raise ImageError(
+                f"{self.name}: the image is aligned for a vector unit of {f['vu_width']} elements, "
+                f"the hardware has {config.vu_width}"
+            )
+
+    def machine(self, config, sequences=1):
+        """Return the golden `Machine` with the image in a memory that holds ``sequences`` caches."""
+        self.check(config)
+        f = self.fields
+        size = self.memory_bytes(sequences)
+        if size > config.memory_bytes:
+            raise ImageError(
+                f"{self.name}: image and cache need {size} bytes, the memory has {config.memory_bytes}; "
+                "lower the context or use a board with more memory"
+            )
+        memory = np.zeros(size, dtype=np.uint8)
+        memory[: len(self.data)] = self.data
+        addresses = Addresses(
+            **{
+                key: f[key]
+                for key in (
+                    "sweep_base", "embedding_base", "embedding_stride", "rope_base", "rope_stride",
+                    "kv_layer_stride", "key_head_stride", "value_base", "value_head_stride",
+                )
+            },
+            read_base=0, read_limit=f["image_bytes"], kv_base=self.kv_base, kv_limit=size,
+        )  # fmt: skip
+        return Machine(config, memory, self.program, addresses, f["slot_stride"], f["vocabulary"])
+
+
+class _Writer:
+    """Appends sections to a file and keeps the checksum."""
+
+    def __init__(self, file):
+        self.file = file
+        self.at = HEADER_BYTES
+        self.crc = 0
+        file.write(bytes(HEADER_BYTES))
+
+    def write(self, data):
+        self.file.write(data)
+        self.crc = zlib.crc32(data, self.crc)
+        self.at += len(data)
+
+    def align(self):
+        self.write(bytes(-self.at % ALIGNMENT))
+        return self.at
+
+
+def _rope_rows(graph, positions):
+    """int16 cosines and sines of positions, [n, head_size]."""
+    half = graph.head_size // 2
+    frequency = graph.rope_theta ** (-np.arange(half) / half)
+    angle = np.asarray(positions)[:, None] * frequency
+    return np.rint(np.ldexp(np.concatenate([np.cos(angle), np.sin(angle)], axis=1), ROPE_BITS))
+
+
+def _vocabulary(model):
+    """Bytes of the vocabulary section: offsets, then the text of every token."""
+    if model.tokenizer is None:
+        return b""
+    tokenizer = Tokenizer(model.tokenizer)
+    pieces = [tokenizer.token_bytes(i) for i in range(model.graph.vocabulary)]
+    offsets = np.cumsum([0] + [len(piece) for piece in pieces]).astype("<u4")
+    return offsets.tobytes() + b"".join(pieces)
+
+
+def _useful(config, model, packed_bits):
+    """(layer bytes, head bytes, cache bytes per position) at the stated codes, scales included."""
+    graph = model.graph
+    layers = 0.0
+    for layer in model.layers:
+        for name in ("q", "k", "v", "o", "gate", "up", "down"):
+            linear = getattr(layer, name)
+            layers += linear.values.size * linear.planes * packed_bits / 8
+            layers += 2 * linear.scales.size if linear.scales is not None else 4
+        for name in ("input_norm", "attention_norm", "post_norm", "feed_forward_norm"):
+            gain = getattr(layer, name)
+            layers += 2 * len(gain) if gain is not None else 0
+    head = graph.vocabulary * (graph.hidden * config.head_planes * packed_bits / 8 + 2)
+    head += 2 * graph.hidden
+    row = graph.head_size * (config.key_planes + config.value_planes) * packed_bits / 8 + 4
+    return layers, head, row * graph.layers * graph.kv_heads
+
+
+def build(config, model, path, context=None, progress=None):
+    """Pack a model into an image file.
+
+    Parameters
+    ----------
+    config : Config
+    model : Model
+    path : path-like
+        The file; it appears only when it is complete.
+    context : int, optional
+        Positions of a sequence; the smaller of the model's and the configuration's when left out.
+    progress : callable, optional
+        Called with the bytes written so far.
+
+    Raises
+    ------
+    ValueError, ImageError
+        If the model does not suit the configuration or its memory.
+    """
+    graph, path = model.graph, Path(path)
+    context = context or min(graph.context, config.max_context)
+    if context > graph.context:
+        raise ImageError(f"{graph.name} was made for a context of {graph.context}, not {context}")
+    compiler = Compiler(config, model, context)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(temporary, "w+b") as file:
+            fields = _write(config, model, context, compiler, file, progress)
+            header = image.pack_header(graph.name, fields)
+            file.seek(0)
+            file.write(header)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write(config, model, context, compiler, file, progress):
+    graph = model.graph
+    out = _Writer(file)
+    sizes = {"body": 0, "head": 0}
+
+    # The program is known only after its stream has been emitted, so its room is reserved first.
+    pieces = []
+
+    def stream(data, is_head):
+        pieces.append((data, is_head))
+
+    compiled = compiler.compile(stream)
+    fields = {"program_offset": out.align(), "program_commands": len(compiled.program)}
+    out.write(b"".join(word.to_bytes(16, "little") for word in compiled.program))
+    text = _vocabulary(model)
+    fields |= {"text_offset": out.align(), "text_bytes": len(text)}
+    out.write(text)
+
+    fields["embedding_base"] = out.align()
+    values, scales = packing.quantise_rows(model.embedding, config.head_planes)
+    for row, scale in zip(values, scales, strict=True):
+        unit = integer.Scalar.of(float(scale) * 2.0**compiled.residual_bits)
+        data = packing.pack_beats(config, row, "<i1") + packing.pack_beats(config, [unit.word], "<u4")
+        out.write(data)
+    fields["embedding_stride"] = len(data)
+
+    fields["rope_base"] = out.align()
+    for row in _rope_rows(graph, np.arange(context)):
+        data = packing.pack_beats(config, row, "<i2")
+        out.write(data)
+    fields["rope_stride"] = len(data)
+
+    fields["sweep_base"] = out.align()
+    for data, is_head in pieces:
+        out.write(data)
+        sizes["head" if is_head else "body"] += len(data)
+        if progress:
+            progress(out.at)
+    out.align()
+
+    steps = -(-graph.head_size // config.tile_k)
+    record = (config.key_planes * steps + 2 * config.scale_beats) * config.beat_bytes
+    block = graph.head_size // config.tile_rows * config.value_planes * config.beat_bytes
+    key_stride = -(-context // config.tile_rows) * record
+    value_stride = -(-context // config.tile_k) * block
+    layer_stride = graph.kv_heads * (key_stride + value_stride)
+    useful = _useful(config, model, config.trit_code.bits_per_trit)
+    planes = [lin.planes for layer in model.layers for lin in (layer.q, layer.k, layer.v, layer.o,
+                                                               layer.gate, layer.up, layer.down)]  # fmt: skip
+    fields |= {
+        "image_bytes": out.at,
+        "payload_crc": out.crc,
+        "bus_width": config.bus_width,
+        "code": config.trit_code.ident,
+        "tile_rows": config.tile_rows,
+        "tile_k": config.tile_k,
+        "vectors": config.vectors,
+        "vu_width": config.vu_width,
+        "planes": min(planes) | max(planes) << 8 | config.head_planes << 16,
+        "group_size": max(layer.q.group_size for layer in model.layers),
+        "key_planes": config.key_planes,
+        "value_planes": config.value_planes,
+        "scratch_elements": compiled.scratch_elements,
+        "slot_stride": compiled.slot_stride,
+        "act_steps": compiled.act_steps,
+        "sweep_bytes": sizes["body"] + sizes["head"],
+        "head_bytes": sizes["head"],
+        "kv_sequence_bytes": graph.layers * layer_stride,
+        "kv_layer_stride": layer_stride,
+        "key_head_stride": key_stride,
+        "value_base": graph.kv_heads * key_stride,
+        "value_head_stride": value_stride,
+        "context": context,
+        "vocabulary": graph.vocabulary,
+        "hidden": graph.hidden,
+        "layers": graph.layers,
+        "heads": graph.heads,
+        "kv_heads": graph.kv_heads,
+        "head_size": graph.head_size,
+        "feed_forward": graph.feed_forward,
+        "logit_scalar": LOGIT_SCALAR,
+        "bos": 0xFFFFFFFF if graph.bos is None else graph.bos,
+        "eos_count": min(len(graph.eos), 4),
+        **{f"eos{i}": graph.eos[i] if i < len(graph.eos) else 0 for i in range(4)},
+        "useful_layer_bytes": round(useful[0]),
+        "useful_head_bytes": round(useful[1]),
+        "useful_kv_centibytes": round(useful[2] * 100),
+    }
+    return fields
+
+
+def load(path):
+    """Return the `Image` in a file, checked.
+
+    Raises
+    ------
+    ImageError
+        For a missing, foreign, truncated or damaged file.
+    """
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
+    name, fields = image.parse_header(data[:HEADER_BYTES].tobytes(), source=str(path))
+    if fields["image_bytes"] != len(data):
+        raise ImageError(
+            f"{path}: {len(data)} bytes, its header says {fields['image_bytes']}; "
+            "the file is truncated, pack it again"
+        )
+    if zlib.crc32(data[HEADER_BYTES:]) != fields["payload_crc"]:
+        raise ImageError(f"{path}: the checksum is wrong; the file is damaged, pack it again")
+    return Image(name, fields, data)

@@ -1,0 +1,59 @@
+"""Tokenizer on the host: text to numbers through the `tokenizers` library, numbers to bytes by table."""
+
+from tokenizers import Tokenizer as _Tokenizer
+
+__all__ = ["Tokenizer", "TokenizerError"]
+
+
+class TokenizerError(ValueError):
+    """A tokenizer file that cannot be used."""
+
+
+def _byte_alphabet():
+    """Map of the characters of byte-level BPE to bytes (GPT-2's printable stand-ins)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    table = {chr(byte): byte for byte in printable}
+    return table | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+class Tokenizer:
+    """Vocabulary of a model.
+
+    Parameters
+    ----------
+    text : str
+        Contents of a Hugging Face ``tokenizer.json``.
+    """
+
+    def __init__(self, text):
+        try:
+            self._tokenizer = _Tokenizer.from_str(text)
+        except Exception as error:  # the library raises bare Exception
+            raise TokenizerError(f"tokenizer.json cannot be read: {error}") from error
+        self._special = {
+            number for number, token in self._tokenizer.get_added_tokens_decoder().items() if token.special
+        }
+
+    def encode(self, text):
+        """Return the list of token numbers of a text, without special tokens."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def decode(self, numbers):
+        """Return the text of tokens; bytes that are no UTF-8 become replacement characters."""
+        return b"".join(map(self.token_bytes, numbers)).decode(errors="replace")
+
+    def token_bytes(self, number):
+        """Return the bytes that a token prints; none for special and unknown tokens."""
+        piece = None if number in self._special else self._tokenizer.id_to_token(number)
+        if piece is None:
+            return b""
+        alphabet = _ALPHABET
+        if all(character in alphabet for character in piece):
+            return bytes(alphabet[character] for character in piece)
+        if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
+            return bytes([int(piece[3:5], 16)])
+        return piece.replace("\u2581", " ").encode()
+
+
+_ALPHABET = _byte_alphabet()
