@@ -1,0 +1,168 @@
+"""Seeded random models and configurations: small, lively, of every shape that the device takes.
+
+Weights are scaled so that every vector has elements of order one, the logits spread over a few nats
+and attention is neither flat nor one-hot: a mistake in any operation then moves the logits.
+"""
+
+import numpy as np
+from tamale.codes import limit
+from tamale.config import Config
+from tamale_model.model import Graph, Layer, Linear, Model
+
+__all__ = ["random_config", "random_linear", "random_model", "random_shape", "random_tokens"]
+
+
+def random_linear(rng, rows, k, *, planes=1, group_size=0, row_scales=False, gain=1.0):
+    """Return a `Linear` whose outputs have deviation ``gain`` for inputs of deviation 1.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    rows, k : int
+    planes : int
+        Trits of a value: values are a rounded Gaussian, the largest magnitude occurs.
+    group_size : int
+        0: no scales along K; otherwise random scales (log-normal, deviation 0.4) per row and group.
+    row_scales : bool
+        Random scales per row where there are no groups.
+    """
+    top = limit(planes)
+    spread = 0.8 if planes == 1 else top / 2.5
+    values = np.clip(np.rint(rng.normal(0, spread, (rows, k))), -top, top).astype(np.int8)
+    values[rng.integers(rows), rng.integers(k)] = top
+    values[rng.integers(rows), rng.integers(k)] = -top
+    deviation = float(np.sqrt(np.mean(values.astype(np.float64) ** 2) * k))
+    scales = None
+    if group_size or row_scales:
+        groups = -(-k // group_size) if group_size else 1
+        scales = rng.lognormal(0, 0.4, (rows, groups)).astype(np.float32)
+        deviation *= float(np.sqrt(np.mean(scales.astype(np.float64) ** 2)))
+    # A scale as a checkpoint holds it: a float32.
+    scale = float(np.float32(gain / deviation))
+    return Linear(values, planes, scale, scales, group_size)
+
+
+def random_model(
+    seed, *, hidden=48, layers=2, heads=4, kv_heads=2, head_size=16, feed_forward=80, vocabulary=100,
+    context=64, planes=1, group_size=0, row_scales=False, tied=True, rope_theta=10000.0,
+    tokenizer=None,
+):  # fmt: skip
+    """Return a `Model`; the same arguments give the same model.
+
+    Parameters
+    ----------
+    seed : int
+    hidden, layers, heads, kv_heads, head_size, feed_forward, vocabulary, context : int
+        Sizes of the graph; ``heads * head_size`` may differ from ``hidden``.
+    planes, group_size, row_scales
+        Of all linear layers, see `random_linear`.
+    tied : bool
+        Whether embedding and head are one matrix.
+    tokenizer : str, optional
+        Text of a ``tokenizer.json``.
+    """
+    rng = np.random.default_rng(seed)
+    query, kv = heads * head_size, kv_heads * head_size
+
+    def linear(rows, k, gain):
+        return random_linear(
+            rng, rows, k, planes=planes, group_size=group_size, row_scales=row_scales, gain=gain
+        )
+
+    def norm(n):
+        return rng.lognormal(0, 0.3, n).astype(np.float32)
+
+    stack = [
+        Layer(
+            # Scores of deviation 2: softmax prefers a few positions.
+            q=linear(query, hidden, 2.0),
+            k=linear(kv, hidden, 1.0),
+            v=linear(kv, hidden, 1.0),
+            o=linear(hidden, query, 0.5),
+            gate=linear(feed_forward, hidden, 1.0),
+            up=linear(feed_forward, hidden, 1.0),
+            down=linear(hidden, feed_forward, 0.5),
+            input_norm=norm(hidden),
+            attention_norm=norm(query),
+            post_norm=norm(hidden),
+            feed_forward_norm=norm(feed_forward),
+        )
+        for _ in range(layers)
+    ]
+    embedding = rng.normal(0, 0.7, (vocabulary, hidden)).astype(np.float32)
+    # A final gain of about 3 / (0.7 sqrt(hidden)) makes the logits spread over a few nats.
+    head = embedding if tied else rng.normal(0, 0.7, (vocabulary, hidden)).astype(np.float32)
+    final = (norm(hidden) * 3 / (0.7 * np.sqrt(hidden))).astype(np.float32)
+    graph = Graph(
+        name=f"random-{seed}",
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_size=head_size,
+        feed_forward=feed_forward,
+        vocabulary=vocabulary,
+        context=context,
+        rope_theta=rope_theta,
+        norm_epsilon=1e-5,
+        tied=tied,
+    )
+    return Model(graph, embedding, head, stack, final, tokenizer)
+
+
+def random_shape(seed, *, head_multiple=8):
+    """Return arguments of `random_model`: odd sizes, every ratio of query heads to KV heads.
+
+    Parameters
+    ----------
+    seed : int
+    head_multiple : int
+        Head sizes are multiples of this; max(2 * vu_width, tile_rows) for a configuration.
+    """
+    rng = np.random.default_rng([seed, 1])
+    sizes = [size for size in (8, 16, 24, 32, 40, 48, 64) if size % head_multiple == 0]
+    kv_heads = int(rng.choice([1, 2, 3]))
+    ratio = int(rng.choice([1, 2, 3, 4, 8] if kv_heads == 1 else [1, 2, 3]))
+    planes = int(rng.choice([1, 1, 2, 3, 5]))
+    group_size = int(rng.choice([0, 0, 64, 128, 256]))
+    return {
+        "hidden": int(rng.integers(5, 44)) * 4 + int(rng.integers(0, 4)),
+        "layers": int(rng.integers(1, 4)),
+        "heads": kv_heads * ratio,
+        "kv_heads": kv_heads,
+        "head_size": int(rng.choice(sizes)),
+        "feed_forward": int(rng.integers(9, 90)) * 3,
+        "vocabulary": int(rng.integers(20, 140)),
+        "planes": planes,
+        "group_size": group_size,
+        "row_scales": bool(rng.integers(2)) and not group_size,
+        "tied": bool(rng.integers(2)),
+    }
+
+
+def random_config(seed, **changes):
+    """Return a small `Config` of random shape; ``changes`` are kept as given."""
+    rng = np.random.default_rng([seed, 2])
+    bus_width = int(rng.choice([32, 64, 128]))
+    values = {
+        "name": f"random-{seed}",
+        "bus_width": bus_width,
+        "code": str(rng.choice(["t5", "t4"])),
+        "tile_rows": int(rng.choice([rows for rows in (1, 2, 4, 8) if bus_width // 8 % rows == 0])),
+        "vectors": int(rng.choice([1, 2, 3, 4, 8])),
+        "vu_width": int(rng.choice([1, 2, 4])),
+        "key_planes": int(rng.choice([2, 3, 5])),
+        "value_planes": int(rng.choice([2, 3, 5])),
+        "max_k": 1024,
+        "max_context": 64,
+        "memory_bytes": 8 << 20,
+    }
+    return Config(**(values | changes))
+
+
+def random_tokens(seed, vocabulary, count):
+    """Return a list of token numbers in which some repeat, as words of a text do."""
+    rng = np.random.default_rng([seed, 3])
+    common = rng.integers(0, vocabulary, 6)
+    tokens = np.where(rng.random(count) < 0.4, rng.choice(common, count), rng.integers(0, vocabulary, count))
+    return [int(token) for token in tokens]
