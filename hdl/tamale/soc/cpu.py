@@ -27,7 +27,9 @@ class Signature(wiring.Signature):
     Members
     -------
     instruction_bus, data_bus : ``Out(wishbone.initiator())``
-        Byte order is little-endian; a cache refill is an incrementing burst of one line.
+        Byte order is little-endian; a cache refill is an incrementing burst of one line. An access
+        that ends with ``err`` is over; whether it is an exception depends on the processor (it is
+        not on VexRiscv), so software learns of it by an interrupt, see `SystemControl`.
     interrupts : In(32)
         Levels; software masks each line.
     reset_vector : In(32)
@@ -175,7 +177,8 @@ class VexRiscv(wiring.Component):
                 ("o", "SEL", bus.sel),
                 ("o", "CTI", bus.cti),
                 ("o", "BTE", bus.bte),
-                ("i", "ACK", bus.ack),
+                # The core ignores ERR and would wait for ever; `SystemControl` tells software.
+                ("i", "ACK", bus.ack | bus.err),
                 ("i", "DAT_MISO", bus.dat_r),
                 ("i", "ERR", bus.err),
             ):

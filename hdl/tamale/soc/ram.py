@@ -36,22 +36,33 @@ class Ram(wiring.Component):
     def __init__(self, size, init=b""):
         if not isinstance(size, int) or size < 8 or size % 4:
             raise ValueError(f"RAM size must be a multiple of 4 from 8, not {size!r} bytes")
-        if len(init) > size:
-            raise ValueError(
-                f"an image of {len(init)} bytes does not fit a RAM of {size} bytes; enlarge the "
-                "RAM or shrink the firmware"
-            )
         self._size = size
-        image = bytes(init) + bytes(-len(init) % 4)
-        self._words = [
-            int.from_bytes(image[at : at + 4], "little") for at in range(0, len(image), 4)
-        ]
+        self._words = []
+        self.load(init)
         super().__init__({"bus": In(wishbone.target(1 << (size - 1).bit_length()))})
 
     @property
     def size(self):
         """Bytes."""
         return self._size
+
+    def load(self, image):
+        """Replace the contents from the start; possible until the design is elaborated.
+
+        Raises
+        ------
+        ValueError
+            If the image is larger than the memory.
+        """
+        if len(image) > self._size:
+            raise ValueError(
+                f"an image of {len(image)} bytes does not fit a RAM of {self._size} bytes; enlarge "
+                "the RAM or shrink the firmware"
+            )
+        image = bytes(image) + bytes(-len(image) % 4)
+        self._words = [
+            int.from_bytes(image[at : at + 4], "little") for at in range(0, len(image), 4)
+        ]
 
     def elaborate(self, platform):
         m = Module()

@@ -1,4 +1,4 @@
-"""Identity, scratch word, end of the program, and reset of the CPU."""
+"""Identity, scratch word, end of the program, reset of the CPU, and record of bus errors."""
 
 from amaranth import Module, Signal
 from amaranth.lib import enum, wiring
@@ -54,6 +54,19 @@ def _block(clock_hz):
                     ),
                 ],
             ),
+            Register(
+                "bus_error",
+                "First access of the CPU that ended with a bus error; raises the interrupt.",
+                [
+                    Field("pending", 1, "High after an error; write 1 to clear.", access="w1c"),
+                    Field("write", 1, "High if the access was a write.", access="ro"),
+                ],
+            ),
+            Register(
+                "bus_error_address",
+                "Byte address of that access, of the word that holds it.",
+                access="ro",
+            ),
         ],
     )
 
@@ -72,6 +85,12 @@ class SystemControl(wiring.Component):
         Registers, see ``block``.
     cpu_reset : Out(1)
         High for 64 cycles after a request.
+    bus_error : In(1)
+        High in the cycle in which an access of the CPU ends with an error.
+    bus_error_address, bus_error_write : In(32), In(1)
+        That access. Until software clears ``pending``, later errors are not recorded.
+    irq : Out(1)
+        High while a bus error is pending.
     halted : Out(1)
         High once software has written an exit code, until the system's reset.
     exit_code : Out(32)
@@ -91,6 +110,10 @@ class SystemControl(wiring.Component):
             {
                 "bus": In(self.block.bus_signature()),
                 "cpu_reset": Out(1),
+                "bus_error": In(1),
+                "bus_error_address": In(32),
+                "bus_error_write": In(1),
+                "irq": Out(1),
                 "halted": Out(1),
                 "exit_code": Out(32),
             }
@@ -102,6 +125,16 @@ class SystemControl(wiring.Component):
         wiring.connect(m, wiring.flipped(self.bus), registers.bus)
         with m.If(registers.exit_code.write_strobe):
             m.d.sync += [self.halted.eq(1), self.exit_code.eq(registers.exit_code.value)]
+        fault = registers.bus_error
+        address, write = Signal(32), Signal()
+        m.d.comb += [
+            fault.pending_set.eq(self.bus_error),
+            fault.write.eq(write),
+            registers.bus_error_address.value.eq(address),
+            self.irq.eq(fault.pending),
+        ]
+        with m.If(self.bus_error & ~fault.pending):
+            m.d.sync += [address.eq(self.bus_error_address), write.eq(self.bus_error_write)]
         cause = Signal(ResetCause)
         remaining = Signal(range(RESET_CYCLES + 1))
         m.d.comb += registers.reset.cause.eq(cause)

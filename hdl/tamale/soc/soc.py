@@ -1,0 +1,292 @@
+"""The system on chip: CPU, on-chip memory, peripherals, accelerator slot, one memory port.
+
+Memory map:
+
+=========== ==============================================================================
+address     what is there
+=========== ==============================================================================
+0x0000_0000 on-chip memory with the firmware (cached)
+0x4000_0000 DRAM through the CPU's caches
+0x8000_0000 the same DRAM past the caches: for whatever the accelerator writes
+0xF000_0000 system control
+0xF000_1000 UART
+0xF000_2000 timer
+0xF001_0000 accelerator: registers and windows, 64 KiB
+=========== ==============================================================================
+
+VexRiscv treats every address from 0x8000_0000 as input and output and never caches it. The data
+cache writes through, so the accelerator sees what the CPU wrote by either way; a line that the CPU
+has read at 0x4000_0000 goes stale when the accelerator writes there, so read at 0x8000_0000, or
+flush. An access outside the map, or one that the memory answers with an error, ends, reads as
+zero (or as what the memory gave), is recorded by the system control block and raises an interrupt.
+
+On the memory port, addresses count from the start of the DRAM: address 0 is the CPU's 0x4000_0000.
+"""
+
+from amaranth import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from . import cpu as cpus
+from . import wishbone
+from .axi_bridge import AxiBridge
+from .axi_mux import AxiMux
+from .memory_map import Region, System
+from .ram import Ram
+from .system_control import SystemControl
+from .timer import Timer
+from .uart import Uart
+
+__all__ = ["INTERRUPTS", "Soc"]
+
+RAM_BASE = 0x0000_0000
+DRAM_CACHED_BASE = 0x4000_0000
+DRAM_UNCACHED_BASE = 0x8000_0000
+DRAM_LIMIT = 0x4000_0000
+SYSTEM_BASE = 0xF000_0000
+UART_BASE = 0xF000_1000
+TIMER_BASE = 0xF000_2000
+ACCELERATOR_BASE = 0xF001_0000
+ACCELERATOR_LIMIT = 0x1_0000
+
+#: Lines of the CPU's interrupt input.
+INTERRUPTS = {"uart": 0, "timer": 1, "accelerator": 2, "system": 3}
+
+
+class Soc(wiring.Component):
+    """A CPU system with one memory port and, beside the CPU on that port, an accelerator.
+
+    Parameters
+    ----------
+    clock_hz : int
+        Frequency of the clock domain ``sync``.
+    ram_bytes : int
+        On-chip memory, a multiple of 4, up to 1 GiB.
+    dram_bytes : int
+        DRAM behind the memory port, a power of two up to 1 GiB.
+    cpu : str
+        A key of `cpu.CPUS`.
+    uart_baud : int
+        Bits per second.
+    accelerator : component or None
+        ``bus``: a Wishbone target of up to 64 KiB; ``axi``: an AXI4 manager with 32-bit addresses;
+        ``irq``: one bit; ``block``: its `Block` of registers, for the generated files.
+    data_width : int or None
+        Bits of a beat on the memory port; None takes the accelerator's, or 32.
+    name : str
+        Name of the configuration in generated files.
+    constants : dict of str to int or str
+        More constants for the generated files.
+
+    Members
+    -------
+    uart_tx : Out(1)
+    uart_rx : In(1)
+        Serial port.
+    axi : ``Out(axi.Signature(addr_width=32, data_width=data_width, ...))``
+        Memory port. The accelerator's transactions go before the CPU's.
+    halted : Out(1)
+    exit_code : Out(32)
+        What the firmware reports at its end.
+
+    Raises
+    ------
+    ValueError
+        If a size does not fit the memory map or the accelerator's ports do not fit the system.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock_hz,
+        ram_bytes=65536,
+        dram_bytes=1 << 25,
+        cpu="vexriscv",
+        uart_baud=1_000_000,
+        accelerator=None,
+        data_width=None,
+        name="default",
+        constants=None,
+    ):
+        if (
+            not isinstance(dram_bytes, int)
+            or not 4096 <= dram_bytes <= DRAM_LIMIT
+            or (dram_bytes & (dram_bytes - 1))
+        ):
+            raise ValueError(
+                f"DRAM size must be a power of two from 4 KiB to 1 GiB, not {dram_bytes!r} bytes"
+            )
+        if accelerator is not None:
+            beat = accelerator.axi.signature.data_width
+            if data_width not in (None, beat):
+                raise ValueError(
+                    f"memory port of {data_width} bits cannot take an accelerator of {beat}; give "
+                    "data_width=None"
+                )
+            data_width = beat
+            size = 4 << accelerator.bus.addr_width
+            if size > ACCELERATOR_LIMIT:
+                raise ValueError(
+                    f"the accelerator's window of {size:#x} bytes is larger than its place of "
+                    f"{ACCELERATOR_LIMIT:#x}; reach large tables through an index register"
+                )
+        if uart_baud <= 0:
+            raise ValueError(f"baud rate must be positive, not {uart_baud!r}")
+        self._accelerator = accelerator
+        self._cpu = cpus.create(cpu)
+        self._ram = Ram(ram_bytes)
+        self._uart = Uart((clock_hz + uart_baud // 2) // uart_baud)
+        self._timer = Timer()
+        self._system_control = SystemControl(clock_hz)
+        self._bridge = AxiBridge(dram_bytes, data_width or 32)
+        managers, priorities = [self._bridge.axi.signature], [0]
+        if accelerator is not None:
+            managers.append(accelerator.axi.signature)
+            priorities.append(1)
+        self._mux = AxiMux(managers, priorities=priorities)
+
+        # What is where: the decoder and the generated files both follow this list.
+        self._places = [
+            (
+                self._ram.bus,
+                Region(
+                    "ram",
+                    RAM_BASE,
+                    ram_bytes,
+                    "On-chip memory with the firmware.",
+                    cached=True,
+                    executable=True,
+                ),
+            ),
+            (
+                self._bridge.bus,
+                Region(
+                    "dram",
+                    DRAM_CACHED_BASE,
+                    dram_bytes,
+                    "DRAM through the CPU's caches.",
+                    cached=True,
+                    executable=True,
+                ),
+            ),
+            (
+                self._bridge.bus,
+                Region(
+                    "dram_uncached",
+                    DRAM_UNCACHED_BASE,
+                    dram_bytes,
+                    "The same DRAM past the caches, for data that the accelerator writes.",
+                ),
+            ),
+        ]
+        for component, region, base in (
+            (self._system_control, "system", SYSTEM_BASE),
+            (self._uart, "uart", UART_BASE),
+            (self._timer, "timer", TIMER_BASE),
+            (accelerator, "accelerator", ACCELERATOR_BASE),
+        ):
+            block = getattr(component, "block", None)
+            if component is None:
+                continue
+            size = 4 << component.bus.addr_width
+            doc = block.doc if block else "A peripheral that does not describe its registers."
+            self._places.append((component.bus, Region(region, base, size, doc, block=block)))
+        self._system = System(
+            name=name,
+            regions=[region for _, region in self._places],
+            interrupts={
+                source: line
+                for source, line in INTERRUPTS.items()
+                if source != "accelerator" or accelerator is not None
+            },
+            constants={
+                "CLOCK_HZ": clock_hz,
+                "UART_BAUD": uart_baud,
+                **self._cpu.toolchain.defines,
+                **(constants or {}),
+            },
+        )
+        super().__init__(
+            {
+                "uart_tx": Out(1, init=1),
+                "uart_rx": In(1, init=1),
+                "axi": Out(self._mux.memory.signature),
+                "halted": Out(1),
+                "exit_code": Out(32),
+            }
+        )
+
+    @property
+    def system(self):
+        """What programs see, a `System`, for `tamale.generate`."""
+        return self._system
+
+    @property
+    def toolchain(self):
+        """What a firmware build needs to know of the CPU, a `cpu.Toolchain`."""
+        return self._cpu.toolchain
+
+    def load_firmware(self, image):
+        """Place an image into the on-chip memory; possible until the design is elaborated.
+
+        The generated header and linker script, which the firmware is built with, come from the same
+        object before.
+
+        Raises
+        ------
+        ValueError
+            If the image does not fit.
+        """
+        self._ram.load(image)
+
+    def verilog_sources(self):
+        """Give the paths of the Verilog files that the netlist refers to."""
+        return self._cpu.verilog_sources()
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.cpu = cpu = self._cpu
+        m.submodules.ram = self._ram
+        m.submodules.uart = uart = self._uart
+        m.submodules.timer = timer = self._timer
+        m.submodules.system_control = control = self._system_control
+        m.submodules.bridge = bridge = self._bridge
+        m.submodules.mux = mux = self._mux
+
+        signature = wishbone.initiator()
+        m.submodules.arbiter = arbiter = wishbone.Arbiter(
+            addr_width=signature.addr_width,
+            data_width=signature.data_width,
+            granularity=signature.granularity,
+            features=signature.features,
+        )
+        # A data access goes first when both wait: the pipeline behind it holds the next fetch.
+        arbiter.add(cpu.data_bus)
+        arbiter.add(cpu.instruction_bus)
+        m.submodules.decoder = decoder = wishbone.Decoder()
+        wiring.connect(m, arbiter.bus, decoder.bus)
+        for bus, region in self._places:
+            size = 1 << (region.size - 1).bit_length()
+            decoder.add(bus, base=region.base, size=size, name=region.name)
+
+        wiring.connect(m, bridge.axi, mux.managers[0])
+        wiring.connect(m, mux.memory, wiring.flipped(self.axi))
+        m.d.comb += [
+            cpu.reset_vector.eq(RAM_BASE),
+            cpu.reset.eq(control.cpu_reset),
+            cpu.interrupts[INTERRUPTS["uart"]].eq(uart.irq),
+            cpu.interrupts[INTERRUPTS["timer"]].eq(timer.irq),
+            cpu.interrupts[INTERRUPTS["system"]].eq(control.irq),
+            control.bus_error.eq(arbiter.bus.cyc & arbiter.bus.stb & arbiter.bus.err),
+            control.bus_error_address.eq(arbiter.bus.adr << 2),
+            control.bus_error_write.eq(arbiter.bus.we),
+            self.uart_tx.eq(uart.tx),
+            uart.rx.eq(self.uart_rx),
+            self.halted.eq(control.halted),
+            self.exit_code.eq(control.exit_code),
+        ]
+        if self._accelerator is not None:
+            m.submodules.accelerator = accelerator = self._accelerator
+            wiring.connect(m, accelerator.axi, mux.managers[1])
+            m.d.comb += cpu.interrupts[INTERRUPTS["accelerator"]].eq(accelerator.irq)
+        return m
