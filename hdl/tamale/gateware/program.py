@@ -1,0 +1,226 @@
+"""Program memory, and the cursor that steps through a program's loops and branches.
+
+The stream walker and the executor each own a `Cursor`; both see the same program, so both meet the same
+commands in the same order, each at its own time.
+"""
+
+from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from tamale.gateware.interfaces import Fault
+from tamale.isa import COMMAND_BITS, FIELDS, Op
+from tamale.soc import wishbone
+
+__all__ = ["Cursor", "ProgramMemory", "StepLayout", "field", "window_size"]
+
+#: A command that the cursor reached.
+#:   command  the 128 bits
+#:   pc       its place in the program
+#:   layer    index of the layer loop, zero outside it
+#:   slot     index of the slot loop, zero outside it
+#:   fault    BAD_COMMAND or BAD_PROGRAM where there is no command to perform; the cursor stays there
+StepLayout = data.StructLayout(
+    {
+        "command": unsigned(COMMAND_BITS),
+        "pc": unsigned(13),
+        "layer": unsigned(16),
+        "slot": unsigned(4),
+        "fault": Fault,
+    }
+)
+
+
+def field(command, op, name):
+    """Return the bits of a field of a 128-bit command, unsigned."""
+    offset, width = FIELDS[op][name]
+    return command[offset : offset + width]
+
+
+def window_size(config):
+    """Return the bytes of the window by which the processor writes the program: a power of two."""
+    return 1 << (config.program_commands * (COMMAND_BITS // 8) - 1).bit_length()
+
+
+class ProgramMemory(wiring.Component):
+    """Commands in on-chip memory: written by the processor, read by walker and executor.
+
+    Command i is the four words from byte 16 * i on, lowest word first. A write is answered after one
+    cycle; reads, writes of less than a word, and writes past the last command end with ``err``. A write
+    while a job runs changes that job.
+
+    Parameters
+    ----------
+    config : Config
+        ``program_commands`` is the depth.
+
+    Members
+    -------
+    bus : ``In(wishbone.target(window_size(config)))``
+        The window.
+    read : array of 2 of ``en`` In(1), ``address`` In, ``data`` Out(128)
+        Read ports; data hold from the cycle after ``en`` until the next ``en``.
+    """
+
+    def __init__(self, config):
+        self._depth = config.program_commands
+        port = wiring.Signature(
+            {"en": In(1), "address": In(range(self._depth)), "data": Out(COMMAND_BITS)}
+        )
+        super().__init__(
+            {
+                "bus": In(wishbone.target(window_size(config))),
+                "read": Out(port).array(2),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.memory = memory = Memory(
+            shape=unsigned(COMMAND_BITS), depth=self._depth, init=[]
+        )
+        bus = self.bus
+        write = memory.write_port(granularity=32)
+        request = Signal()
+        good = Signal()
+        m.d.comb += [
+            request.eq(bus.cyc & bus.stb & ~bus.ack & ~bus.err),
+            good.eq(bus.we & bus.sel.all() & (bus.adr[2:] < self._depth)),
+            write.addr.eq(bus.adr[2:]),
+            write.data.eq(bus.dat_w.replicate(COMMAND_BITS // 32)),
+            write.en.eq((request & good) << bus.adr[:2]),
+        ]
+        m.d.sync += [bus.ack.eq(request & good), bus.err.eq(request & ~good)]
+        for port in self.read:
+            read = memory.read_port()
+            m.d.comb += [read.en.eq(port.en), read.addr.eq(port.address), port.data.eq(read.data)]
+        return m
+
+
+class Cursor(wiring.Component):
+    """Steps through a program: performs LOOP, NEXT and branches, hands everything else on.
+
+    Handed on, in program order: LOAD, SLOAD, MATVEC, VEC, HADAMARD, ROPE, EXP, SCALAR, KVWRITE; END,
+    after which the cursor rests; and SKIP_UNLESS_HEAD where it is not taken, because the head begins
+    there. Each command takes two cycles (read, decide), loops and branches included; the next command
+    is read while its taker works. A loop has at least one pass. Loop level 1 runs slots 0 to slots - 1.
+
+    A program counter past the memory, or an unknown operation, is handed on with its fault; only reset
+    moves the cursor from there.
+
+    Parameters
+    ----------
+    config : Config
+        ``program_commands`` bounds the program counter.
+
+    Members
+    -------
+    start : In(1)
+        Pulse while ``idle``: begin at the first command.
+    idle : Out(1)
+        No program is being walked.
+    slots : In(5)
+        Active slots; stable while not idle.
+    want_head : In(1)
+        Whether SKIP_UNLESS_HEAD falls through; stable while not idle.
+    memory : read port of `ProgramMemory`, as its user sees it
+    o : ``Out(stream.Signature(StepLayout))``
+        Commands.
+    """
+
+    def __init__(self, config):
+        self._depth = config.program_commands
+        super().__init__(
+            {
+                "start": In(1),
+                "idle": Out(1),
+                "slots": In(5),
+                "want_head": In(1),
+                "memory": Out(
+                    wiring.Signature(
+                        {
+                            "en": Out(1),
+                            "address": Out(range(self._depth)),
+                            "data": In(COMMAND_BITS),
+                        }
+                    )
+                ),
+                "o": Out(stream.Signature(StepLayout)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        command = self.memory.data
+        op = command[:4]
+        pc = Signal(13)
+        following = Signal(13)
+        indices = [Signal(16, name="layer"), Signal(16, name="slot")]
+        starts = [Signal(13, name=f"start_{level}") for level in range(2)]
+        count = Signal(16)
+        m.d.comb += [
+            following.eq(pc + 1),
+            self.memory.en.eq(0),
+            self.memory.address.eq(pc),
+            self.o.p.command.eq(command),
+            self.o.p.pc.eq(pc),
+            self.o.p.layer.eq(indices[0]),
+            self.o.p.slot.eq(indices[1]),
+        ]
+
+        def present():
+            m.d.comb += self.o.valid.eq(1)
+            with m.If(self.o.ready):
+                m.d.sync += pc.eq(following)
+                m.next = "READ"
+
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.idle.eq(1)
+                m.d.sync += [pc.eq(0)] + [index.eq(0) for index in indices]
+                with m.If(self.start):
+                    m.next = "READ"
+            with m.State("READ"):
+                m.d.comb += self.memory.en.eq(1)
+                m.next = "DECIDE"
+                with m.If(pc >= self._depth):
+                    m.next = "LOST"
+            with m.State("DECIDE"):
+                with m.Switch(op):
+                    with m.Case(Op.END):
+                        m.d.comb += self.o.valid.eq(1)
+                        with m.If(self.o.ready):
+                            m.next = "IDLE"
+                    with m.Case(Op.LOOP):
+                        m.d.sync += pc.eq(following)
+                        m.next = "READ"
+                        with m.If(field(command, Op.LOOP, "level")):
+                            m.d.sync += [indices[1].eq(0), starts[1].eq(following)]
+                        with m.Else():
+                            m.d.sync += [indices[0].eq(0), starts[0].eq(following)]
+                            m.d.sync += count.eq(field(command, Op.LOOP, "count"))
+                    with m.Case(Op.NEXT):
+                        m.next = "READ"
+                        level = field(command, Op.NEXT, "level")
+                        index = Mux(level, indices[1], indices[0]) + 1
+                        last = Signal()
+                        m.d.comb += last.eq(index >= Mux(level, self.slots, count))
+                        m.d.sync += pc.eq(Mux(last, following, Mux(level, starts[1], starts[0])))
+                        with m.If(level):
+                            m.d.sync += indices[1].eq(Mux(last, 0, index))
+                        with m.Else():
+                            m.d.sync += indices[0].eq(Mux(last, 0, index))
+                    with m.Case(Op.SKIP_UNLESS_HEAD):
+                        with m.If(self.want_head):
+                            present()
+                        with m.Else():
+                            m.d.sync += pc.eq(field(command, Op.SKIP_UNLESS_HEAD, "target"))
+                            m.next = "READ"
+                    with m.Case(*(op for op in Op if op > Op.SKIP_UNLESS_HEAD)):
+                        present()
+                    with m.Default():
+                        m.d.comb += [self.o.valid.eq(1), self.o.p.fault.eq(Fault.BAD_COMMAND)]
+            with m.State("LOST"):
+                m.d.comb += [self.o.valid.eq(1), self.o.p.fault.eq(Fault.BAD_PROGRAM)]
+        return m

@@ -1,0 +1,485 @@
+"""The two agents that walk the program: the stream walker asks for data, the executor performs.
+
+The walker runs ahead of the executor by as much as the stream FIFO allows, into the next job where one
+is queued, so that memory never waits for a dependent vector phase.
+"""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import enum, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from tamale.gateware.interfaces import (
+    ADDRESS_BITS,
+    Addresses,
+    Descriptor,
+    Fault,
+    FaultLayout,
+    IssueLayout,
+    UnitSignature,
+)
+from tamale.gateware.jobs import JobPort
+from tamale.gateware.program import Cursor, field
+from tamale.gateware.scalar import NormaliseLayout, ScalarRead
+from tamale.isa import Op, Reduce, Source
+
+__all__ = ["Activity", "Executor", "StreamWalker"]
+
+_STREAMED = (Op.LOAD, Op.SLOAD, Op.MATVEC)
+
+
+class Activity(enum.Enum, shape=3):
+    """What the executor waits for, cycle by cycle."""
+
+    IDLE = 0  # no job
+    SEQUENCER = 1  # between two commands
+    LOADER = 2
+    ARRAY = 3
+    VECTOR = 4
+    SCALAR = 5  # includes the normalisation of a reduction
+    KV_WRITER = 6
+
+
+def _program_port(config):
+    return Cursor(config).signature.members["memory"]
+
+
+class StreamWalker(wiring.Component):
+    """Emits one descriptor for each LOAD, SLOAD and MATVEC, in program order.
+
+    Addresses and lengths are those of `tamale.isa.Source`. One multiplier, three cycles a product:
+    a LOAD or SLOAD takes 5 cycles plus 3 a product (EMBEDDING, ROPE: 1; KEYS, VALUES: 2; VALUE_BLOCK:
+    3), a MATVEC 11, with KEYS 17, with VALUES 20, then the descriptor is offered; 2 cycles later the
+    next command is seen. A command without beats emits nothing. A ``fence`` holds the descriptor back until every
+    KVWRITE that the walker has passed is complete.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    job : Out(JobPort)
+        Jobs.
+    memory : read port of `ProgramMemory`, as its user sees it
+    addresses : In(Addresses)
+        Stable while a job runs; beat-aligned.
+    completed : In(1)
+        Pulse for each KVWRITE whose writes memory has acknowledged.
+    halt : In(1)
+        Emit nothing and begin no job.
+    o : ``Out(stream.Signature(Descriptor))``
+        Reads to make.
+    fenced : Out(1)
+        A descriptor waits for KVWRITEs.
+    idle : Out(1)
+        Between jobs.
+    fault : Out(FaultLayout)
+        BAD_COMMAND or BAD_PROGRAM while ``code`` is not NONE; only reset ends it.
+    """
+
+    def __init__(self, config):
+        self._config = config
+        super().__init__(
+            {
+                "job": Out(JobPort),
+                "memory": _program_port(config),
+                "addresses": In(Addresses),
+                "completed": In(1),
+                "halt": In(1),
+                "o": Out(stream.Signature(Descriptor)),
+                "fenced": Out(1),
+                "idle": Out(1),
+                "fault": Out(FaultLayout),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config, addresses = self._config, self.addresses
+        beat_shift = config.beat_bytes.bit_length() - 1
+        m.submodules.cursor = cursor = Cursor(config)
+        wiring.connect(m, cursor.memory, wiring.flipped(self.memory))
+        step, entry = cursor.o.p, self.job.entry
+        command, op = step.command, step.command[:4]
+        m.d.comb += [
+            cursor.slots.eq(self.job.slots),
+            cursor.want_head.eq(self.job.want_head),
+            self.job.slot.eq(step.slot),
+        ]
+
+        # Fields that the three streamed operations place differently.
+        source, head, fence = Signal(3), Signal(8), Signal()
+        offset, beats = Signal(14), Signal(ADDRESS_BITS)
+        words_a_beat = config.beat_bytes // 4
+        rows_shift = config.tile_rows.bit_length() - 1
+        with m.Switch(op):
+            for case in _STREAMED:
+                with m.Case(case):
+                    m.d.comb += [
+                        source.eq(field(command, case, "source")),
+                        head.eq(field(command, case, "head")),
+                        fence.eq(field(command, case, "fence")),
+                    ]
+                    if case is not Op.MATVEC:
+                        m.d.comb += offset.eq(field(command, case, "offset"))
+                    if case is Op.LOAD:
+                        m.d.comb += beats.eq(field(command, case, "beats"))
+                    elif case is Op.SLOAD:
+                        count = field(command, case, "count")
+                        m.d.comb += beats.eq((count + words_a_beat - 1) >> words_a_beat.bit_length() - 1)
+                    else:
+                        planes = field(command, case, "planes")
+                        aux = field(command, case, "aux")
+                        scaled = field(command, case, "scaled")
+                        m.d.comb += beats.eq(
+                            planes * field(command, case, "steps")
+                            + Mux(scaled, Mux(aux, 2 * config.scale_beats, config.scale_beats), 0)
+                        )
+
+        # Products, one after another: (what it adds to or replaces, operands, whether it is needed).
+        address, length = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
+        pointer = Signal(ADDRESS_BITS)
+        matvec = op == Op.MATVEC
+        values = (source == Source.VALUES) | (source == Source.VALUE_BLOCK)
+        cached = (source == Source.KEYS) | values
+        tiles = Mux(
+            source == Source.KEYS, (entry.position >> rows_shift) + 1, field(command, Op.MATVEC, "tiles")
+        )
+        near = Mux(source == Source.EMBEDDING, addresses.embedding_stride, addresses.rope_stride)
+        index = Mux(source == Source.EMBEDDING, entry.token, entry.position)
+        products = [
+            (
+                address,
+                Mux(cached, addresses.kv_layer_stride, near),
+                Mux(cached, step.layer, index),
+                source != Source.LINEAR,
+            ),
+            (
+                address,
+                Mux(values, addresses.value_head_stride, addresses.key_head_stride),
+                head,
+                cached,
+            ),
+            (length, length, field(command, Op.MATVEC, "groups"), matvec),
+            (length, length, tiles, matvec),
+            # A block's length is known by now; LOAD asks for one block, MATVEC for all.
+            (address, length << beat_shift, entry.blocks, source == Source.VALUE_BLOCK),
+            (length, length, entry.blocks + 1, matvec & (source == Source.VALUES)),
+        ]
+        needed = Signal(len(products))
+        todo = Signal(len(products))
+        m.d.comb += needed.eq(Cat(product[3] for product in products))
+        left, right = Signal(ADDRESS_BITS), Signal(20)
+        result = Signal(ADDRESS_BITS)
+        m.d.sync += result.eq(left * right)
+
+        pending = Signal(16)
+        passed = Signal()
+        m.d.sync += pending.eq(pending + passed - self.completed)
+
+        base = Signal(ADDRESS_BITS)
+        with m.Switch(source):
+            with m.Case(Source.LINEAR):
+                m.d.comb += base.eq(pointer)
+            with m.Case(Source.EMBEDDING):
+                m.d.comb += base.eq(addresses.embedding_base)
+            with m.Case(Source.ROPE):
+                m.d.comb += base.eq(addresses.rope_base)
+            with m.Case(Source.KEYS):
+                m.d.comb += base.eq(entry.kv_base)
+            with m.Default():
+                m.d.comb += base.eq(entry.kv_base + addresses.value_base)
+
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.idle.eq(1)
+                m.d.sync += pointer.eq(addresses.sweep_base)
+                with m.If(self.job.available & ~self.halt):
+                    m.d.comb += cursor.start.eq(1)
+                    m.next = "NEXT"
+            with m.State("NEXT"):
+                # The entry of the slot arrives at the end of this cycle.
+                with m.If(cursor.o.valid):
+                    with m.If(step.fault != Fault.NONE):
+                        m.d.comb += [self.fault.code.eq(step.fault), self.fault.info.eq(step.pc)]
+                    with m.Else():
+                        with m.Switch(op):
+                            with m.Case(*_STREAMED):
+                                m.next = "BEGIN"
+                            with m.Case(Op.END):
+                                m.d.comb += [cursor.o.ready.eq(1), self.job.finish.eq(1)]
+                                m.next = "FINISHED"
+                            with m.Case(Op.KVWRITE):
+                                m.d.comb += [cursor.o.ready.eq(1), passed.eq(1)]
+                            with m.Default():
+                                m.d.comb += cursor.o.ready.eq(1)
+            with m.State("FINISHED"):
+                # The queue's `available` still tells of the job that ended.
+                m.next = "IDLE"
+            with m.State("BEGIN"):
+                m.d.sync += [address.eq(base), length.eq(beats), todo.eq(needed)]
+                m.next = "OPERANDS"
+            with m.State("OPERANDS"):
+                m.next = "PRODUCT"
+                with m.If(todo == 0):
+                    m.next = "OFFSET"
+                with m.Switch(todo):
+                    for i, (_, a, b, _) in enumerate(products):
+                        with m.Case("-" * (len(products) - 1 - i) + "1" + "0" * i):
+                            m.d.sync += [left.eq(a), right.eq(b)]
+            with m.State("PRODUCT"):
+                m.next = "ADD"
+            with m.State("ADD"):
+                m.d.sync += todo.eq(todo & (todo - 1))
+                with m.Switch(todo):
+                    for i, (target, *_) in enumerate(products):
+                        with m.Case("-" * (len(products) - 1 - i) + "1" + "0" * i):
+                            added = target + result if target is address else result
+                            m.d.sync += target.eq(added)
+                m.next = "OPERANDS"
+                with m.If(todo & (todo - 1) == 0):
+                    m.next = "OFFSET"
+            with m.State("OFFSET"):
+                m.d.sync += address.eq(address + (offset << beat_shift))
+                with m.If(source == Source.LINEAR):
+                    m.d.sync += pointer.eq(pointer + (length << beat_shift))
+                m.next = "EMIT"
+            with m.State("EMIT"):
+                blocked = fence & (pending != 0)
+                empty = length == 0
+                m.d.comb += [
+                    self.fenced.eq(blocked),
+                    self.o.p.address.eq(address),
+                    self.o.p.beats.eq(length),
+                    self.o.valid.eq(~blocked & ~empty & ~self.halt),
+                    cursor.o.ready.eq((self.o.valid & self.o.ready) | empty),
+                ]
+                with m.If(cursor.o.ready):
+                    m.next = "NEXT"
+        return m
+
+
+class Executor(wiring.Component):
+    """Performs commands one by one: resolves, issues, waits, writes reductions back.
+
+    While a unit works, the next command is read and resolved. The next issue is valid 1 cycle after
+    ``done_valid`` (LOAD, MATVEC, ROPE) or 2 cycles (all others, which read the scalars), and so is the
+    end of the job. A unit that is faster than the prefetch waits for it: 4 cycles from one issue to
+    the next, 2 more for each loop command or branch between. A reduction is normalised (8 cycles)
+    while LOAD, MATVEC or ROPE follow; the others wait for it.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    job : Out(JobPort)
+        Jobs.
+    memory : read port of `ProgramMemory`, as its user sees it
+    slot_stride : In(17)
+        Elements between the scratchpads of two slots.
+    halt : In(1)
+        Begin no job and issue nothing more.
+    loader, array, vector, scalar, kv_writer : ``Out(UnitSignature())`` as the executor sees them
+        The units.
+    read : Out(ScalarRead())
+        Scalar registers.
+    normalise : ``Out(stream.Signature(NormaliseLayout))``
+        Reductions for the scalar registers; ``ready`` says that all earlier ones are stored.
+    activity : Out(Activity)
+        What this cycle went to.
+    head : Out(1)
+        The job is past SKIP_UNLESS_HEAD.
+    complete : Out(1)
+        A job ended, for one cycle.
+    unit : Out(Activity)
+        Whose command is in execution, to route the stream; holds until the next issue.
+    pc : Out(13)
+        Of the command in execution, for faults.
+    idle : Out(1)
+        Between jobs.
+    fault : Out(FaultLayout)
+        BAD_COMMAND or BAD_PROGRAM while ``code`` is not NONE; only reset ends it.
+    """
+
+    def __init__(self, config):
+        self._config = config
+        unit = UnitSignature().flip()
+        super().__init__(
+            {
+                "job": Out(JobPort),
+                "memory": _program_port(config),
+                "slot_stride": In(17),
+                "halt": In(1),
+                "loader": Out(unit),
+                "array": Out(unit),
+                "vector": Out(unit),
+                "scalar": Out(unit),
+                "kv_writer": Out(unit),
+                "read": Out(ScalarRead()),
+                "normalise": Out(stream.Signature(NormaliseLayout)),
+                "activity": Out(Activity),
+                "head": Out(1),
+                "complete": Out(1),
+                "unit": Out(Activity),
+                "pc": Out(13),
+                "idle": Out(1),
+                "fault": Out(FaultLayout),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.cursor = cursor = Cursor(self._config)
+        wiring.connect(m, cursor.memory, wiring.flipped(self.memory))
+        m.d.comb += [
+            cursor.slots.eq(self.job.slots),
+            cursor.want_head.eq(self.job.want_head),
+            self.job.slot.eq(cursor.o.p.slot),
+        ]
+
+        # Prefetch: what the cursor offers, resolved.
+        issue = Signal(IssueLayout)
+        fault, pc = Signal(Fault), Signal(13)
+        ready, take = Signal(), Signal()
+        step, entry = cursor.o.p, self.job.entry
+        with m.FSM(name="prefetch"):
+            with m.State("LOOK"):
+                # The entry of the slot arrives at the end of this cycle.
+                with m.If(cursor.o.valid):
+                    m.next = "RESOLVE"
+            with m.State("RESOLVE"):
+                m.d.sync += [
+                    issue.command.eq(step.command),
+                    issue.slot.eq(step.slot),
+                    issue.slot_base.eq(step.slot * self.slot_stride),
+                    issue.position.eq(entry.position),
+                    issue.blocks.eq(entry.blocks),
+                    issue.digit.eq(entry.digit),
+                    issue.layer.eq(step.layer),
+                    issue.kv_base.eq(entry.kv_base),
+                    issue.slots.eq(self.job.slots),
+                    issue.slot_stride.eq(self.slot_stride),
+                    fault.eq(step.fault),
+                    pc.eq(step.pc),
+                ]
+                m.d.comb += cursor.o.ready.eq(step.fault == Fault.NONE)
+                m.next = "HOLD"
+            with m.State("HOLD"):
+                m.d.comb += ready.eq(1)
+                with m.If(take):
+                    m.next = "LOOK"
+
+        op = issue.command[:4]
+        units = {
+            Activity.LOADER: (self.loader, (Op.LOAD, Op.SLOAD)),
+            Activity.ARRAY: (self.array, (Op.MATVEC,)),
+            Activity.VECTOR: (self.vector, (Op.VEC, Op.HADAMARD, Op.ROPE, Op.EXP)),
+            Activity.SCALAR: (self.scalar, (Op.SCALAR,)),
+            Activity.KV_WRITER: (self.kv_writer, (Op.KVWRITE,)),
+        }
+
+        def named(op_, name):
+            return field(issue.command, op_, name)
+
+        # Scalars that a command names, and where its reduction goes.
+        rd, reduces = Signal(6), Signal()
+        needs_scalars = Signal()
+        m.d.comb += [self.read.slot.eq(issue.slot), needs_scalars.eq(1)]
+
+        def names(op_, p, q=None):
+            m.d.comb += self.read.p_name.eq(named(op_, p))
+            if q:
+                m.d.comb += self.read.q_name.eq(named(op_, q))
+
+        with m.Switch(op):
+            with m.Case(Op.VEC):
+                names(Op.VEC, "m", "x")
+                reduce = named(Op.VEC, "reduce")
+                m.d.comb += [
+                    rd.eq(named(Op.VEC, "rd")),
+                    reduces.eq((reduce == Reduce.ABSMAX) | (reduce == Reduce.SUM)),
+                ]
+            with m.Case(Op.EXP):
+                names(Op.EXP, "m")
+                m.d.comb += [rd.eq(named(Op.EXP, "rd")), reduces.eq(1)]
+            with m.Case(Op.HADAMARD):
+                m.d.comb += [rd.eq(named(Op.HADAMARD, "rd")), reduces.eq(1)]
+            with m.Case(Op.KVWRITE):
+                names(Op.KVWRITE, "scale", "aux")
+            with m.Case(Op.LOAD, Op.MATVEC, Op.ROPE):
+                # These neither read nor write scalars, so they need not wait for a normalisation.
+                m.d.comb += needs_scalars.eq(0)
+
+        send, sent, done = Signal(), Signal(), Signal()
+        result = Signal(48)
+        for activity, (unit, operations) in units.items():
+            m.d.comb += [
+                unit.issue.p.eq(issue),
+                unit.issue.p.p.eq(self.read.p),
+                unit.issue.p.q.eq(self.read.q),
+            ]
+            with m.Switch(op):
+                with m.Case(*operations):
+                    m.d.comb += [unit.issue.valid.eq(send), sent.eq(send & unit.issue.ready)]
+                    with m.If(send):
+                        m.d.sync += [self.unit.eq(activity), self.pc.eq(pc)]
+            with m.If(self.unit == activity):
+                m.d.comb += [done.eq(unit.done_valid), result.eq(unit.done.result)]
+
+        # A reduction goes to the normaliser while the next command may already run.
+        reduction = Signal(NormaliseLayout)
+        unwritten, scalars_settled = Signal(), Signal()
+        will_reduce = Signal()
+        m.d.comb += [
+            self.normalise.p.eq(reduction),
+            self.normalise.valid.eq(unwritten),
+            scalars_settled.eq(self.normalise.ready & ~unwritten),
+            take.eq(sent),
+            self.activity.eq(Activity.SEQUENCER),
+        ]
+        with m.If(self.normalise.ready):
+            m.d.sync += unwritten.eq(0)
+        with m.If(sent):
+            m.d.sync += [reduction.name.eq(rd), reduction.slot.eq(issue.slot), will_reduce.eq(reduces)]
+
+        with m.FSM(name="issue"):
+            with m.State("IDLE"):
+                m.d.comb += [self.idle.eq(1), self.activity.eq(Activity.IDLE)]
+                m.d.sync += self.head.eq(0)
+                with m.If(self.job.available & ~self.halt):
+                    m.d.comb += cursor.start.eq(1)
+                    m.next = "SELECT"
+            with m.State("SELECT"):
+                with m.If(~scalars_settled):
+                    m.d.comb += self.activity.eq(Activity.SCALAR)
+                with m.If(ready & ~self.halt & (scalars_settled | ~needs_scalars)):
+                    with m.If(fault != Fault.NONE):
+                        m.d.comb += [self.fault.code.eq(fault), self.fault.info.eq(pc)]
+                    with m.Elif(op == Op.END):
+                        m.d.comb += [take.eq(1), self.job.finish.eq(1), self.complete.eq(1)]
+                        m.next = "FINISHED"
+                    with m.Elif(op == Op.SKIP_UNLESS_HEAD):
+                        m.d.comb += take.eq(1)
+                        m.d.sync += self.head.eq(1)
+                    with m.Elif(needs_scalars):
+                        # The registers answer in the next cycle.
+                        m.next = "ISSUE"
+                    with m.Else():
+                        m.d.comb += send.eq(1)
+                        with m.If(sent):
+                            m.next = "WAIT"
+            with m.State("ISSUE"):
+                m.d.comb += send.eq(1)
+                with m.If(sent):
+                    m.next = "WAIT"
+            with m.State("WAIT"):
+                m.d.comb += self.activity.eq(self.unit)
+                with m.If(done):
+                    m.d.sync += [reduction.value.eq(result), unwritten.eq(will_reduce)]
+                    m.next = "SELECT"
+            with m.State("FINISHED"):
+                # The queue's `available` still tells of the job that ended.
+                m.next = "IDLE"
+        return m
