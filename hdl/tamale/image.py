@@ -15,6 +15,7 @@ __all__ = [
     "HEADER_BYTES",
     "ImageError",
     "MAGIC",
+    "NAME_BYTES",
     "VERSION",
     "pack_header",
     "parse_header",
@@ -29,7 +30,8 @@ VERSION = 1
 HEADER_BYTES = 1024
 ALIGNMENT = 64
 
-_NAME_BYTES = 64
+#: Bytes of the model name at the end of the header.
+NAME_BYTES = 64
 
 #: (name, meaning) of the 32-bit words of the header, in order.
 FIELDS = (
@@ -117,10 +119,10 @@ def pack_header(name, values):
         if not 0 <= value < 1 << 32:
             raise ImageError(f"image header {key} = {value} does not fit 32 bits; the model is too large")
     words = struct.pack(f"<{len(FIELDS)}I", *(values[key] for key, _ in FIELDS))
-    text = name.encode()[: _NAME_BYTES - 1]
+    text = name.encode()[: NAME_BYTES - 1]
     header = bytearray(HEADER_BYTES)
     header[: len(words)] = words
-    header[HEADER_BYTES - _NAME_BYTES : HEADER_BYTES - _NAME_BYTES + len(text)] = text
+    header[HEADER_BYTES - NAME_BYTES : HEADER_BYTES - NAME_BYTES + len(text)] = text
     struct.pack_into("<I", header, _OFFSET["header_crc"], zlib.crc32(header))
     return bytes(header)
 
@@ -147,5 +149,5 @@ def parse_header(data, *, source="image"):
     struct.pack_into("<I", header, _OFFSET["header_crc"], 0)
     if zlib.crc32(header) != values["header_crc"]:
         raise ImageError(f"{source}: the header's checksum is wrong; the file is damaged, pack it again")
-    name = bytes(header[HEADER_BYTES - _NAME_BYTES :]).rstrip(b"\0").decode(errors="replace")
+    name = bytes(header[HEADER_BYTES - NAME_BYTES :]).rstrip(b"\0").decode(errors="replace")
     return name, values

@@ -1,0 +1,104 @@
+#include "console.h"
+
+#include "hal.h"
+
+#define RECORD 0x1E
+#define INTERRUPT 0x03
+
+static bool line_ended, bad;
+
+void record_begin(const char *kind) {
+    hal_uart_put(RECORD);
+    hal_uart_print(kind);
+}
+
+static void put_name(const char *name) {
+    hal_uart_put(' ');
+    hal_uart_print(name);
+    hal_uart_put('=');
+}
+
+static void put_number(uint64_t value) {
+    char digits[20];
+    int n = 0;
+    /* 64-bit division is slow on this core and most numbers are short. */
+    while (value >> 32) {
+        digits[n++] = (char)('0' + value % 10);
+        value /= 10;
+    }
+    uint32_t low = (uint32_t)value;
+    do {
+        digits[n++] = (char)('0' + low % 10);
+        low /= 10;
+    } while (low);
+    while (n) hal_uart_put((uint8_t)digits[--n]);
+}
+
+void record_text(const char *name, const char *value) {
+    put_name(name);
+    for (; *value; value++) hal_uart_put(*value > ' ' && *value < 127 ? (uint8_t)*value : '_');
+}
+
+void record_number(const char *name, uint64_t value) {
+    put_name(name);
+    put_number(value);
+}
+
+void record_signed(const char *name, int32_t value) {
+    put_name(name);
+    if (value < 0) hal_uart_put('-');
+    put_number(value < 0 ? -(uint32_t)value : (uint32_t)value);
+}
+
+void record_end(void) { hal_uart_put('\n'); }
+
+bool console_word(char word[CONSOLE_WORD]) {
+    int length = 0;
+    while (!line_ended) {
+        uint8_t byte = hal_uart_get();
+        if (byte == '\n' || byte == '\r') {
+            line_ended = true;
+            break;
+        }
+        if (byte == INTERRUPT) continue;
+        if (byte == ' ') {
+            if (length) break;
+            continue;
+        }
+        if (byte < ' ' || byte > 126 || length == CONSOLE_WORD - 1) {
+            bad = true;
+            continue;
+        }
+        word[length++] = (char)byte;
+    }
+    word[length] = 0;
+    return length > 0;
+}
+
+bool console_number(uint32_t *value) {
+    char word[CONSOLE_WORD];
+    if (!console_word(word)) return false;
+    uint64_t number = 0;
+    for (const char *c = word; *c; c++) {
+        if (*c < '0' || *c > '9' || number >> 32) return bad = true, false;
+        number = number * 10 + (uint32_t)(*c - '0');
+    }
+    if (number >> 32) return bad = true, false;
+    *value = (uint32_t)number;
+    return true;
+}
+
+bool console_bad(void) { return bad; }
+
+void console_next_line(void) {
+    char word[CONSOLE_WORD];
+    while (console_word(word)) {
+    }
+    line_ended = bad = false;
+}
+
+bool console_interrupted(void) {
+    bool interrupted = false;
+    for (int byte; (byte = hal_uart_poll()) >= 0;) interrupted |= byte == INTERRUPT;
+    return interrupted;
+}

@@ -1,0 +1,35 @@
+/* The conversation with the host over the serial port.
+ *
+ * Towards the board: lines of words separated by spaces. Towards the host: the bytes of the text, and
+ * records, which start with the control character RS (0x1E) and end with a newline; docs/user/protocol.md
+ * lists both.
+ */
+#ifndef TAMALE_CONSOLE_H
+#define TAMALE_CONSOLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Longest word of a command. */
+#define CONSOLE_WORD 16
+
+/* Starts a record of a kind, adds fields, ends it. */
+void record_begin(const char *kind);
+void record_text(const char *name, const char *value);
+void record_number(const char *name, uint64_t value);
+void record_signed(const char *name, int32_t value);
+void record_end(void);
+
+/* The next word of the line, at most CONSOLE_WORD - 1 characters; false at the end of the line. Words
+ * that are longer, and bytes that are no printable ASCII, count as garbage: see console_bad. */
+bool console_word(char word[CONSOLE_WORD]);
+/* The next word as a decimal number; false at the end of the line or if it is none (then console_bad). */
+bool console_number(uint32_t *value);
+/* Whether something on this line was garbage. */
+bool console_bad(void);
+/* Drops the rest of the line and starts a new one. */
+void console_next_line(void);
+/* Looks at waiting input without taking part of a line: true if the host sent Ctrl-C (0x03). */
+bool console_interrupted(void);
+
+#endif

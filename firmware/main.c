@@ -1,0 +1,396 @@
+/* Runs a model: checks the image, takes prompts from the host, keeps the accelerator busy, samples,
+ * prints. Vectors never pass through here; this core sees tokens, candidates and counters. */
+#include <string.h>
+
+#include "console.h"
+#include "driver.h"
+#include "hal.h"
+#include "tamale_image.h"
+
+#define NO_TOKEN 0xFFFFFFFFu
+#define SEQUENCES_MAX 16
+
+static const volatile uint32_t *const image = (const volatile uint32_t *)TAMALE_DRAM_UNCACHED_BASE;
+
+static struct {
+    uint32_t kv_base;        /* byte address of the first sequence's cache */
+    uint32_t sequences;      /* that fit the memory and the hardware */
+    volatile uint32_t *prompts; /* [sequences][context] */
+} layout;
+
+static struct sequence {
+    uint32_t prompt_length, position, last, made;
+    bool active;
+    struct sampler sampler;
+} sequences[SEQUENCES_MAX];
+
+/* What the host asked for. */
+static struct {
+    uint32_t sequences, tokens, temperature, top_k, seed, all_logits;
+} request;
+
+static uint32_t submitted;
+static bool stopped; /* by Ctrl-C */
+
+static uint32_t word(enum tamale_image_word name) { return image[name]; }
+
+static void error(const char *what) {
+    record_begin("error");
+    record_text("what", what);
+}
+
+/* Bitwise, for the header's kilobyte; the accelerator does the rest. */
+static uint32_t crc_word(uint32_t crc, uint32_t value) {
+    crc ^= value;
+    for (int i = 0; i < 32; i++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
+    return crc;
+}
+
+static void report_fault(uint32_t code, uint32_t info) {
+    record_begin("fault");
+    record_number("code", code);
+    record_text("name", driver_fault_name(code));
+    record_number("info", info);
+    record_end();
+    driver_reset();
+}
+
+/* Gives true if the memory holds an image that this hardware can run; reports otherwise. */
+static bool check_image(void) {
+    if (word(TAMALE_IMAGE_MAGIC_WORD) != TAMALE_IMAGE_MAGIC) {
+        error("no_image");
+        record_number("magic", word(TAMALE_IMAGE_MAGIC_WORD));
+        return false;
+    }
+    if (word(TAMALE_IMAGE_VERSION_WORD) != TAMALE_IMAGE_VERSION) {
+        error("image_version");
+        record_number("has", word(TAMALE_IMAGE_VERSION_WORD));
+        record_number("wants", TAMALE_IMAGE_VERSION);
+        return false;
+    }
+    uint32_t crc = 0xFFFFFFFFu;
+    for (uint32_t i = 0; i < TAMALE_IMAGE_HEADER_BYTES / 4; i++)
+        crc = crc_word(crc, i == TAMALE_IMAGE_HEADER_CRC_WORD ? 0 : image[i]);
+    if (~crc != word(TAMALE_IMAGE_HEADER_CRC_WORD)) {
+        error("header_checksum");
+        record_number("has", ~crc);
+        record_number("wants", word(TAMALE_IMAGE_HEADER_CRC_WORD));
+        return false;
+    }
+    const char *what;
+    uint32_t has, wants;
+    if (!driver_fits(image, &what, &has, &wants)) {
+        error("image_does_not_fit");
+        record_text("field", what);
+        record_number("hardware", has);
+        record_number("image", wants);
+        return false;
+    }
+    uint32_t bytes = word(TAMALE_IMAGE_IMAGE_BYTES_WORD), context = word(TAMALE_IMAGE_CONTEXT_WORD);
+    uint32_t cache = word(TAMALE_IMAGE_KV_SEQUENCE_BYTES_WORD);
+    uint32_t room = 0;
+    if (bytes <= TAMALE_DRAM_SIZE - 4096) {
+        layout.kv_base = (bytes + 4095) & ~4095u;
+        room = TAMALE_DRAM_SIZE - layout.kv_base;
+    }
+    layout.sequences = room / (cache + 4 * context);
+    if (!layout.sequences) {
+        error("memory_too_small");
+        record_number("has", TAMALE_DRAM_SIZE);
+        record_number("wants", (uint64_t)bytes + 4096 + cache + 4 * context);
+        return false;
+    }
+    if (layout.sequences > word(TAMALE_IMAGE_VECTORS_WORD))
+        layout.sequences = word(TAMALE_IMAGE_VECTORS_WORD);
+    layout.prompts = (volatile uint32_t *)(TAMALE_DRAM_UNCACHED_BASE + TAMALE_DRAM_SIZE -
+                                           4 * context * layout.sequences);
+    if (!driver_checksum(TAMALE_IMAGE_HEADER_BYTES, bytes - TAMALE_IMAGE_HEADER_BYTES, &crc)) {
+        uint32_t info, code = driver_fault(&info);
+        report_fault(code, info);
+        error("checksum_engine");
+        return false;
+    }
+    if (crc != word(TAMALE_IMAGE_PAYLOAD_CRC_WORD)) {
+        error("image_checksum");
+        record_number("has", crc);
+        record_number("wants", word(TAMALE_IMAGE_PAYLOAD_CRC_WORD));
+        return false;
+    }
+    return true;
+}
+
+static void configure(void) {
+    driver_configure(image, image + word(TAMALE_IMAGE_PROGRAM_OFFSET_WORD) / 4, layout.kv_base,
+                     layout.kv_base + layout.sequences * word(TAMALE_IMAGE_KV_SEQUENCE_BYTES_WORD));
+    submitted = driver_jobs_done();
+}
+
+static void report_ready(void) {
+    char name[TAMALE_IMAGE_NAME_BYTES + 1] = {0};
+    const volatile uint8_t *source = (const volatile uint8_t *)image + TAMALE_IMAGE_HEADER_BYTES -
+                                     TAMALE_IMAGE_NAME_BYTES;
+    for (uint32_t i = 0; i < TAMALE_IMAGE_NAME_BYTES; i++) name[i] = (char)source[i];
+    record_begin("ready");
+    record_number("protocol", 1);
+    record_text("model", name);
+    record_text("configuration", TAMALE_NAME);
+    record_number("vocabulary", word(TAMALE_IMAGE_VOCABULARY_WORD));
+    record_number("context", word(TAMALE_IMAGE_CONTEXT_WORD));
+    record_number("sequences", layout.sequences);
+    record_end();
+}
+
+/* Prints what a token stands for. */
+static void print_token(uint32_t token) {
+    if (!word(TAMALE_IMAGE_TEXT_BYTES_WORD)) return;
+    uint32_t section = word(TAMALE_IMAGE_TEXT_OFFSET_WORD);
+    uint32_t from = image[section / 4 + token], to = image[section / 4 + token + 1];
+    const volatile uint8_t *text =
+        (const volatile uint8_t *)image + section + 4 * (word(TAMALE_IMAGE_VOCABULARY_WORD) + 1);
+    while (from < to) hal_uart_put(text[from++]);
+}
+
+static bool is_stop(uint32_t token) {
+    for (uint32_t i = 0; i < word(TAMALE_IMAGE_EOS_COUNT_WORD); i++)
+        if (image[TAMALE_IMAGE_EOS0_WORD + i] == token) return true;
+    return false;
+}
+
+/* Waits until at most `pending` jobs are unfinished; false after a fault. */
+static bool wait_for(uint32_t pending) {
+    while (submitted - driver_jobs_done() > pending) {
+        uint32_t info, code = driver_fault(&info);
+        if (code) {
+            report_fault(code, info);
+            configure();
+            return false;
+        }
+        if (console_interrupted()) stopped = true;
+    }
+    return true;
+}
+
+static void report_job(uint32_t slots, bool head, uint64_t cycles, uint64_t head_cycles) {
+    record_begin("job");
+    record_number("slots", slots);
+    record_number("head", head);
+    record_number("cycles", cycles);
+    record_number("head_cycles", head_cycles);
+    if (head)
+        for (uint32_t slot = 0; slot < slots; slot++) {
+            struct scalar unit = driver_scalar(slot, word(TAMALE_IMAGE_LOGIT_SCALAR_WORD));
+            record_number("m", unit.mantissa);
+            record_signed("e", unit.exponent);
+        }
+    record_end();
+}
+
+static uint64_t cycles_before, head_cycles_before;
+
+static void job_cycles(uint64_t *cycles, uint64_t *head_cycles) {
+    uint64_t head_now = driver_counter(DRIVER_HEAD_CYCLES);
+    uint64_t now = driver_counter(DRIVER_LAYER_CYCLES) + head_now;
+    *cycles = now - cycles_before;
+    *head_cycles = head_now - head_cycles_before;
+    cycles_before = now;
+    head_cycles_before = head_now;
+}
+
+static struct driver_slot slot_of(uint32_t sequence, uint32_t token, uint32_t position) {
+    return (struct driver_slot){
+        token, position, layout.kv_base + sequence * word(TAMALE_IMAGE_KV_SEQUENCE_BYTES_WORD)};
+}
+
+static void submit(const struct driver_slot *slots, uint32_t count, bool head) {
+    driver_submit(slots, count, head);
+    submitted++;
+}
+
+/* Samples the next token of a sequence from a slot's candidates. */
+static void sample(uint32_t sequence, uint32_t slot) {
+    struct candidate best[TAMALE_ACCELERATOR_CANDIDATES];
+    uint32_t count = driver_candidates(slot, best);
+    struct sequence *s = &sequences[sequence];
+    candidates_sort(best, count);
+    s->last = sampler_pick(&s->sampler, best, count,
+                           driver_scalar(slot, word(TAMALE_IMAGE_LOGIT_SCALAR_WORD)));
+    s->made++;
+    const char *reason = is_stop(s->last)                                        ? "stop"
+                         : s->made >= request.tokens                             ? "length"
+                         : s->position >= word(TAMALE_IMAGE_CONTEXT_WORD) ? "context"
+                                                                                 : 0;
+    s->active = !reason;
+}
+
+static void report_token(uint32_t sequence) {
+    struct sequence *s = &sequences[sequence];
+    record_begin("token");
+    record_number("sequence", sequence);
+    record_number("id", s->last);
+    record_end();
+    print_token(s->last);
+}
+
+static void report_end(uint32_t sequence) {
+    struct sequence *s = &sequences[sequence];
+    record_begin("done");
+    record_number("sequence", sequence);
+    record_number("tokens", s->made);
+    record_text("reason", is_stop(s->last)                                 ? "stop"
+                          : s->made >= request.tokens                      ? "length"
+                          : s->position >= word(TAMALE_IMAGE_CONTEXT_WORD) ? "context"
+                                                                           : "interrupted");
+    record_end();
+}
+
+/* Feeds a prompt; jobs without head are queued ahead. false after a fault. */
+static bool prefill(uint32_t sequence) {
+    struct sequence *s = &sequences[sequence];
+    uint32_t vectors = word(TAMALE_IMAGE_VECTORS_WORD), context = word(TAMALE_IMAGE_CONTEXT_WORD);
+    for (uint32_t first = 0; first < s->prompt_length; first += vectors) {
+        struct driver_slot slots[SEQUENCES_MAX];
+        uint32_t count = s->prompt_length - first < vectors ? s->prompt_length - first : vectors;
+        for (uint32_t i = 0; i < count; i++)
+            slots[i] = slot_of(sequence, layout.prompts[sequence * context + first + i], first + i);
+        bool final = first + count == s->prompt_length, head = final || request.all_logits;
+        if (!wait_for(driver_queue_depth() - 1)) return false;
+        submit(slots, count, head);
+        uint64_t cycles, head_cycles;
+        if (head) {
+            if (!wait_for(0)) return false;
+            job_cycles(&cycles, &head_cycles);
+            report_job(count, true, cycles, head_cycles);
+        }
+        s->position = first + count;
+        if (stopped) {
+            if (!wait_for(0)) return false;
+            return true;
+        }
+        if (final) {
+            sample(sequence, count - 1);
+            report_token(sequence);
+        }
+    }
+    return true;
+}
+
+static void generate(void) {
+    stopped = false;
+    job_cycles(&cycles_before, &head_cycles_before);
+    cycles_before = driver_counter(DRIVER_LAYER_CYCLES) + driver_counter(DRIVER_HEAD_CYCLES);
+    head_cycles_before = driver_counter(DRIVER_HEAD_CYCLES);
+    for (uint32_t i = 0; i < request.sequences; i++) {
+        sequences[i].position = sequences[i].made = 0;
+        sequences[i].last = NO_TOKEN;
+        sequences[i].active = false;
+        sampler_init(&sequences[i].sampler, request.temperature, request.top_k,
+                     request.seed + i * 0x9E3779B9u);
+    }
+    for (uint32_t i = 0; i < request.sequences && !stopped; i++)
+        if (!prefill(i)) return;
+    for (;;) {
+        struct driver_slot slots[SEQUENCES_MAX];
+        uint32_t who[SEQUENCES_MAX], count = 0;
+        for (uint32_t i = 0; i < request.sequences && !stopped; i++)
+            if (sequences[i].active) {
+                who[count] = i;
+                slots[count++] = slot_of(i, sequences[i].last, sequences[i].position++);
+            }
+        if (!count) break;
+        submit(slots, count, true);
+        if (!wait_for(0)) return;
+        uint64_t cycles, head_cycles;
+        job_cycles(&cycles, &head_cycles);
+        for (uint32_t i = 0; i < count; i++) sample(who[i], i);
+        report_job(count, true, cycles, head_cycles);
+        for (uint32_t i = 0; i < count; i++) report_token(who[i]);
+    }
+    for (uint32_t i = 0; i < request.sequences; i++) report_end(i);
+}
+
+static void stats(void) {
+    record_begin("stats");
+    for (uint32_t i = 0; i < DRIVER_COUNTERS; i++) record_number(driver_counter_name(i), driver_counter(i));
+    record_number("jobs", driver_jobs_done());
+    record_end();
+}
+
+/* "prompt SEQUENCE ID ...": more lines for the same sequence go on where the last one ended. */
+static void command_prompt(void) {
+    uint32_t sequence, token;
+    if (!console_number(&sequence) || sequence >= layout.sequences) {
+        error("bad_sequence");
+        record_number("sequences", layout.sequences);
+        record_end();
+        return;
+    }
+    struct sequence *s = &sequences[sequence];
+    uint32_t context = word(TAMALE_IMAGE_CONTEXT_WORD);
+    while (console_number(&token)) {
+        if (token >= word(TAMALE_IMAGE_VOCABULARY_WORD) || s->prompt_length >= context) {
+            error(s->prompt_length >= context ? "prompt_longer_than_context" : "token_outside_vocabulary");
+            record_number("token", token);
+            record_end();
+            return;
+        }
+        layout.prompts[sequence * context + s->prompt_length++] = token;
+    }
+    record_begin("ok");
+    record_number("prompt_tokens", s->prompt_length);
+    record_end();
+}
+
+/* "generate SEQUENCES TOKENS TEMPERATURE TOP_K SEED ALL_LOGITS" */
+static void command_generate(void) {
+    if (!console_number(&request.sequences) || !console_number(&request.tokens) ||
+        !console_number(&request.temperature) || !console_number(&request.top_k) ||
+        !console_number(&request.seed) || !console_number(&request.all_logits) ||
+        !request.sequences || request.sequences > layout.sequences || !request.tokens) {
+        error("bad_request");
+        record_end();
+        return;
+    }
+    for (uint32_t i = 0; i < request.sequences; i++)
+        if (!sequences[i].prompt_length) {
+            error("empty_prompt");
+            record_number("sequence", i);
+            record_end();
+            return;
+        }
+    generate();
+}
+
+static void serve(void) {
+    char command[CONSOLE_WORD];
+    for (;;) {
+        record_begin("idle");
+        record_end();
+        while (!console_word(command) && !console_bad()) console_next_line();
+        if (!strcmp(command, "prompt") && !console_bad())
+            command_prompt();
+        else if (!strcmp(command, "clear") && !console_bad())
+            for (uint32_t i = 0; i < SEQUENCES_MAX; i++) sequences[i].prompt_length = 0;
+        else if (!strcmp(command, "generate") && !console_bad())
+            command_generate();
+        else if (!strcmp(command, "stats") && !console_bad())
+            stats();
+        else if (!strcmp(command, "halt") && !console_bad())
+            return;
+        else {
+            error("unknown_command");
+            record_end();
+        }
+        console_next_line();
+    }
+}
+
+int main(void) {
+    if (!check_image()) {
+        record_end();
+        return 1;
+    }
+    configure();
+    report_ready();
+    serve();
+    return 0;
+}

@@ -1,0 +1,68 @@
+"""A whole system from a configuration: accelerator, CPU system, firmware, generated files."""
+
+import importlib.util
+from pathlib import Path
+
+from tamale import generate
+from tamale.gateware.accelerator import Accelerator
+from tamale.generate import image_header
+from tamale.soc import toolchain
+from tamale.soc.soc import Soc
+
+__all__ = ["build_firmware", "build_soc", "firmware_folder"]
+
+#: Sources of the firmware, in `firmware_folder`.
+_SOURCES = ("start.S", "hal.c", "console.c", "driver.c", "sample.c", "main.c")
+
+
+def firmware_folder():
+    """Return the folder of the firmware's sources: beside the package when installed from a wheel,
+    else at the top of the repository."""
+    package = Path(importlib.util.find_spec("tamale").origin).parent
+    for folder in (package / "firmware", package.parents[1] / "firmware"):
+        if (folder / "main.c").is_file():
+            return folder
+    raise FileNotFoundError("the firmware's sources are missing; install tamale again")
+
+
+def build_soc(config):
+    """Return the `Soc` of a configuration, without firmware."""
+    accelerator = Accelerator(config)
+    return Soc(
+        clock_hz=config.clock_hz,
+        ram_bytes=config.cpu_ram_bytes,
+        dram_bytes=config.memory_bytes,
+        cpu=config.cpu,
+        uart_baud=config.uart_baud,
+        accelerator=accelerator,
+        name=config.name,
+        constants={"NAME": config.name, "CANDIDATES_MAX": config.candidates},
+    )
+
+
+def build_firmware(soc, directory):
+    """Write the generated files, compile the firmware and place it into the SoC's memory.
+
+    Parameters
+    ----------
+    soc : Soc
+    directory : path
+        Where header, linker script, SVD, register documents and ``firmware.elf`` go.
+
+    Returns
+    -------
+    toolchain.Firmware
+    """
+    directory = Path(directory)
+    generate.write_all(soc.system, directory)
+    (directory / "tamale_image.h").write_text(image_header.generate())
+    folder = firmware_folder()
+    firmware = toolchain.build_firmware(
+        [folder / name for name in _SOURCES],
+        directory / "firmware.elf",
+        toolchain=soc.toolchain,
+        linker_script=directory / "tamale_soc.ld",
+        include=[directory, folder],
+    )
+    soc.load_firmware(firmware.image)
+    return firmware

@@ -1,0 +1,293 @@
+"""A simulated board: the SoC, its memory with real timing, a serial port, and what tests want to see."""
+
+import contextlib
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from tamale.gateware.sdram import PARTS, SdramController
+from tamale.soc.system import build_firmware, build_soc
+
+from . import memory, verilator
+from .protocol import Record, RecordParser, commands
+from .runner import build_root, to_verilog
+
+__all__ = ["Board", "BoardError", "BoardTop", "build"]
+
+_HARNESS = Path(__file__).parent / "harness.cpp"
+
+
+class BoardError(RuntimeError):
+    """The board reported a fault or an error, or its simulation ended; the message says which."""
+
+
+class BoardTop(wiring.Component):
+    """Top level of the simulated board.
+
+    Parameters
+    ----------
+    config : Config
+        ``memory`` chooses between the SDRAM and an ideal memory of the same peak bandwidth.
+    soc : Soc
+        With its firmware.
+
+    Members
+    -------
+    uart_tx, uart_rx : Out(1), In(1)
+    halted, exit_code : Out(1), Out(32)
+        End of the firmware.
+    violation : Out(8)
+        First timing rule of the SDRAM that was broken, 0 for none.
+    logit_valid, logit_vector, logit_row, logit_value : Out
+        Every logit on its way to the candidates.
+    """
+
+    def __init__(self, config, soc):
+        self._config, self._soc = config, soc
+        super().__init__(
+            {
+                "uart_tx": Out(1, init=1),
+                "uart_rx": In(1, init=1),
+                "halted": Out(1),
+                "exit_code": Out(32),
+                "violation": Out(8),
+                "logit_valid": Out(1),
+                "logit_vector": Out(4),
+                "logit_row": Out(20),
+                "logit_value": Out(32),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        m.submodules.soc = soc = self._soc
+        port = soc.axi.signature
+        if config.memory == "sdram":
+            controller = SdramController(
+                PARTS[config.sdram_part],
+                config.clock_hz,
+                data_width=port.data_width,
+                addr_width=port.addr_width,
+                id_width=port.id_width,
+                power_up_us=1,
+            )
+            m.submodules.memory = ram = memory.SimulatedSdram(controller)
+            m.d.comb += self.violation.eq(ram.violation)
+        else:
+            m.submodules.memory = ram = memory.IdealMemory(
+                port,
+                size=config.memory_bytes,
+                beats_every=max(1, config.bus_width // 16),
+            )
+        wiring.connect(m, soc.axi, ram.axi)
+        accelerator = soc.accelerator
+        m.d.comb += [
+            self.uart_tx.eq(soc.uart_tx),
+            soc.uart_rx.eq(self.uart_rx),
+            self.halted.eq(soc.halted),
+            self.exit_code.eq(soc.exit_code),
+        ]
+        for name in ("logit_valid", "logit_vector", "logit_row", "logit_value"):
+            m.d.comb += getattr(self, name).eq(getattr(accelerator, name))
+        return m
+
+
+def build(config, *, waves=None, progress=None):
+    """Build the simulator of a configuration, or find it from before.
+
+    Returns
+    -------
+    Path
+        The executable; see harness.cpp for its arguments.
+    """
+    if waves is None:
+        waves = os.environ.get("WAVES", "0") not in ("", "0")
+    soc = build_soc(config)
+    directory = build_root() / f"board.{config.name}"
+    if progress:
+        progress("generating Verilog and firmware")
+    build_firmware(soc, directory)
+    verilog = to_verilog(BoardTop(config, soc), "board")
+    (directory / "board.v").write_text(verilog)
+    return verilator.build_executable(
+        verilog,
+        "board",
+        _HARNESS,
+        build_root(),
+        extra_sources=[*soc.verilog_sources(), *memory.SOURCES],
+        waves=waves,
+        progress=progress,
+    )
+
+
+class Board:
+    """A running simulation.
+
+    Parameters
+    ----------
+    executable : path
+        From `build`.
+    config : Config
+    image : path
+        Contents of the memory at the start.
+    trace : path, optional
+        Where a build with waves records the signals.
+
+    Raises
+    ------
+    BoardError
+        From any method, when the board reports an error or stops.
+    """
+
+    def __init__(self, executable, config, image, *, trace=None):
+        self._directory = tempfile.TemporaryDirectory(prefix="tamale.")
+        self._logits_path = Path(self._directory.name) / "logits.bin"
+        command = [
+            str(executable), f"+image={Path(image).absolute()}", "--logits", str(self._logits_path),
+            "--divisor", str((config.clock_hz + config.uart_baud // 2) // config.uart_baud),
+        ]  # fmt: skip
+        if trace:
+            command += ["--trace", str(Path(trace).absolute())]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # Ctrl-C is for the command that runs the board, which ends it in good order.
+            start_new_session=True,
+        )
+        self._parser = RecordParser()
+        self._pending = []
+        self._logits = None
+        self.summary = None
+        self.ready = self.expect("ready")
+        self.expect("idle")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def send(self, line):
+        """Send a command line."""
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            self._ended()
+
+    def interrupt(self):
+        """Send Ctrl-C: generation ends after the current job."""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(b"\x03")
+            self._process.stdin.flush()
+
+    def events(self):
+        """Yield `Text` and `Record` as they come; errors and faults raise BoardError."""
+        while True:
+            while self._pending:
+                event = self._pending.pop(0)
+                if isinstance(event, Record) and event.kind in ("error", "fault"):
+                    fields = ", ".join(f"{key} {value}" for key, value in event.fields)
+                    raise BoardError(f"the board reports {event.kind}: {fields}")
+                yield event
+            data = os.read(self._process.stdout.fileno(), 65536)
+            if not data:
+                self._ended()
+            self._pending.extend(self._parser.feed(data))
+
+    def expect(self, kind):
+        """Return the next record of a kind; text and other records before it are dropped."""
+        for event in self.events():
+            if isinstance(event, Record) and event.kind == kind:
+                return event
+
+    def _ended(self):
+        _, errors = self._process.communicate()
+        lines = errors.decode(errors="replace").strip().splitlines() or ["no message"]
+        with contextlib.suppress(ValueError):
+            self.summary = json.loads(lines[-1])
+        raise BoardError(f"the simulation ended: {lines[-1]}")
+
+    def run(self, prompts, tokens, *, sampling=(0.0, 0, 0), all_logits=False):
+        """Start a generation and yield its events up to the end.
+
+        Yields
+        ------
+        Text, or Record of kind ``job``, ``token``, ``done``
+        """
+        for line in commands(prompts, tokens, sampling, all_logits):
+            self.send(line)
+            if not line.startswith("generate"):
+                self.expect("idle")
+        for event in self.events():
+            if isinstance(event, Record) and event.kind == "idle":
+                return
+            yield event
+
+    def stats(self):
+        """Return the performance counters, a dict of name to number."""
+        self.send("stats")
+        record = self.expect("stats")
+        self.expect("idle")
+        return {name: int(value) for name, value in record.fields}
+
+    def close(self):
+        """End the simulation; return its summary (cycles, seconds, violation) if it ended well."""
+        if self._process.poll() is None:
+            with contextlib.suppress(BoardError):
+                self.send("halt")
+            try:
+                _, errors = self._process.communicate(timeout=60)
+                with contextlib.suppress(ValueError, IndexError):
+                    self.summary = json.loads(errors.decode().strip().splitlines()[-1])
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.communicate()
+        self._logits = self._read_logits()
+        self._directory.cleanup()
+        return self.summary
+
+    def _read_logits(self):
+        if not self._logits_path.exists():
+            return np.zeros((0, 2), dtype="<u4")
+        raw = self._logits_path.read_bytes()
+        return np.frombuffer(raw[: len(raw) // 8 * 8], dtype="<u4").reshape(-1, 2)
+
+    def logits(self, slots_of_jobs, vocabulary):
+        """Return the integer logits of every job with a head, after `close`.
+
+        Parameters
+        ----------
+        slots_of_jobs : list of int
+            Slots of each such job, from the ``job`` records.
+        vocabulary : int
+            Rows; rows of padding are dropped.
+
+        Returns
+        -------
+        list of int64 arrays [slots, vocabulary]
+        """
+        words = self._logits
+        vectors, rows = words[:, 0] >> 28, words[:, 0] & 0xFFFFFFF
+        keep = rows < vocabulary
+        vectors, rows, values = vectors[keep], rows[keep], words[keep, 1].astype(np.int32)
+        jobs, at = [], 0
+        for slots in slots_of_jobs:
+            count = slots * vocabulary
+            if at + count > len(values):
+                raise BoardError(f"{len(values)} logits recorded, the jobs reported need more")
+            job = np.zeros((slots, vocabulary), dtype=np.int64)
+            job[vectors[at : at + count], rows[at : at + count]] = values[at : at + count]
+            jobs.append(job)
+            at += count
+        return jobs

@@ -1,0 +1,48 @@
+"""The `tamale` command: one module per subcommand, each with ``add(subparsers)`` and ``run(args)``."""
+
+import argparse
+import sys
+
+from tamale.image import ImageError
+from tamale_model.checkpoint import CheckpointError
+from tamale_model.tokenizer import TokenizerError
+
+from ..board import BoardError
+from . import generate, pack, run, synth, test
+
+__all__ = ["main"]
+
+_EPILOG = """\
+examples:
+  tamale run --prompt "In the beginning"       a model writes on the simulated board
+  tamale run --backend golden --tokens 400     the same text from the golden model, in seconds
+  tamale generate --config ulx3s -o rtl        Verilog, C header, SVD and register map
+  tamale pack ./checkpoint -o model.img        memory image of a Hugging Face checkpoint
+  tamale synth array --config ulx3s            area and clock of one block on ECP5
+  tamale test                                  every test
+"""
+
+
+def main(argv=None):
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="tamale",
+        description="Generator of hardware that runs ternary language models.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for module in (run, generate, pack, synth, test):
+        module.add(subparsers)
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args) or 0
+    except (
+        BoardError, CheckpointError, FileNotFoundError, ImageError, RuntimeError, TokenizerError,
+        ValueError,
+    ) as error:  # fmt: skip
+        print(f"tamale: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("tamale: interrupted", file=sys.stderr)
+        return 130

@@ -1,0 +1,59 @@
+"""`tamale pack`: a checkpoint becomes a memory image."""
+
+import json
+import sys
+from pathlib import Path
+
+from tamale import config as configuration
+from tamale_model import checkpoint, imagefile
+
+from ..models_cache import demonstration, source_folder
+
+__all__ = ["add", "run"]
+
+
+def add(subparsers):
+    """Describe the command."""
+    parser = subparsers.add_parser(
+        "pack",
+        help="memory image of a checkpoint",
+        description="Packs a Hugging Face BitNet checkpoint (packed or master weights) for a "
+        "configuration. The image appears only when it is complete.",
+    )
+    parser.add_argument("model", nargs="?", help="checkpoint folder (default: the demonstration model)")
+    parser.add_argument("--config", default="ulx3s", help="preset or TOML file (default: ulx3s)")
+    parser.add_argument("--context", type=int, help="positions of a sequence")
+    parser.add_argument("-o", "--output", help="the image (default: MODEL.img here)")
+    parser.add_argument("--json", action="store_true", help="print the header as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args):
+    """Run the command."""
+    config = configuration.load(args.config)
+    folder = source_folder(args.model or demonstration())
+    output = Path(args.output or f"{folder.name}.img")
+    model = checkpoint.read(folder)
+    shown = sys.stderr.isatty()
+
+    def progress(count):
+        if shown:
+            print(f"\r{count / 1e6:8.1f} MB written", end="", file=sys.stderr)
+
+    imagefile.build(config, model, output, args.context, progress)
+    if shown:
+        print(file=sys.stderr)
+    image = imagefile.load(output)
+    if args.json:
+        print(json.dumps({"file": str(output), "model": image.name, **image.fields}))
+        return
+    fields = image.fields
+    print(f"{output}: {image.name}, {fields['image_bytes']:,} bytes for configuration {config.name}")
+    print(
+        f"  sweep {fields['sweep_bytes']:,} bytes a token (head {fields['head_bytes']:,}), "
+        f"{fields['program_commands']} commands"
+    )
+    print(
+        f"  cache {fields['kv_sequence_bytes']:,} bytes a sequence of {fields['context']} positions, "
+        f"{image.memory_bytes():,} bytes of memory in all"
+    )

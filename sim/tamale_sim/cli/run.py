@@ -1,0 +1,253 @@
+"""`tamale run`: a model continues prompts, on the simulated board or on a model of it."""
+
+import contextlib
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tamale import config as configuration
+from tamale_model.session import GoldenSession
+
+from .. import board as boards
+from ..generation import Generation, Job, Token
+from ..models_cache import demonstration, is_image, open_image, source_folder
+from ..protocol import Text
+from ..terminal import Display
+
+__all__ = ["add", "run"]
+
+_DEFAULT_PROMPT = "In the beginning"
+
+
+def add(subparsers):
+    """Describe the command."""
+    parser = subparsers.add_parser(
+        "run",
+        help="a model continues a prompt",
+        description="Continues prompts. The rtl backend simulates the whole board: the generated SoC with "
+        "its firmware, and the memory with its timing; every token is compared with the golden model.",
+    )
+    parser.add_argument(
+        "model", nargs="?", help="checkpoint folder, .safetensors file or image "
+        "(default: the demonstration model)",
+    )  # fmt: skip
+    parser.add_argument("--config", default="ulx3s", help="preset or TOML file (default: ulx3s)")
+    parser.add_argument("--memory", choices=("sdram", "ideal"), help="instead of the configuration's")
+    parser.add_argument("--backend", choices=("rtl", "golden", "float"), default="rtl")
+    parser.add_argument(
+        "--prompt", action="append", default=[], metavar="TEXT", help="repeat for parallel sequences"
+    )
+    parser.add_argument(
+        "--prompt-ids", action="append", default=[], metavar="1,2,3",
+        help="token numbers, taken as they are; repeat for parallel sequences",
+    )  # fmt: skip
+    parser.add_argument("--tokens", type=int, default=48, metavar="N", help="new tokens (default: 48)")
+    parser.add_argument("--context", type=int, metavar="N", help="positions of a sequence")
+    parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 is greedy")
+    parser.add_argument(
+        "--top-k", type=int, default=0, metavar="K", help="draw from the K best (0: all candidates)"
+    )
+    parser.add_argument("--seed", type=int, default=1, metavar="S")
+    parser.add_argument(
+        "--logits", metavar="FILE.npy",
+        help="save float32 logits [positions, vocabulary]: one row for every position that was read, "
+        "the prompt's and each generated token's but the last; [sequences, positions, vocabulary], "
+        "short ones filled with NaN, for several",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print one object instead of text")
+    parser.add_argument(
+        "--no-check", action="store_true", help="do not compare with the golden model (rtl)"
+    )
+    parser.add_argument("--waves", metavar="FILE.fst", help="record every signal (rtl; large)")
+    parser.set_defaults(run=run)
+
+
+def _prompts(args, tokenizer, fields):
+    """Token numbers of every prompt."""
+    prompts = []
+    for text in args.prompt or ([] if args.prompt_ids else [_DEFAULT_PROMPT]):
+        if tokenizer is None:
+            raise ValueError("the model has no tokenizer; use --prompt-ids")
+        start = [] if fields["bos"] == 0xFFFFFFFF else [fields["bos"]]
+        prompts.append(start + tokenizer.encode(text))
+    for text in args.prompt_ids:
+        try:
+            prompts.append([int(number) for number in text.split(",")])
+        except ValueError:
+            raise ValueError(
+                f"--prompt-ids takes numbers separated by commas, not {text!r}"
+            ) from None
+    for prompt in prompts:
+        for number in prompt:
+            if not 0 <= number < fields["vocabulary"]:
+                raise ValueError(
+                    f"token {number} is outside the vocabulary of {fields['vocabulary']} tokens"
+                )
+        if not 1 <= len(prompt) <= fields["context"]:
+            raise ValueError(
+                f"a prompt needs 1 to {fields['context']} tokens in this context, this one has "
+                f"{len(prompt)}; raise --context or shorten it"
+            )
+    return prompts
+
+
+def _tokenizer(args, image):
+    """The library's tokenizer of a checkpoint; an image alone cannot take text apart."""
+    if args.model is not None and is_image(args.model):
+        return None
+    folder = source_folder(args.model or demonstration())
+    file = Path(folder) / "tokenizer.json"
+    if not file.is_file():
+        return None
+    from tamale_model.tokenizer import Tokenizer
+
+    return Tokenizer(file.read_text())
+
+
+def run(args):
+    """Run the command."""
+    if args.tokens < 1:
+        raise ValueError(f"--tokens must be 1 or more, not {args.tokens}")
+    config = configuration.load(args.config)
+    if args.memory:
+        config = config.replace(memory=args.memory)
+    note = (lambda line: print(f"tamale: {line}", file=sys.stderr)) if not args.json else None
+    image, file = open_image(args.model, config, args.context, note)
+    image.check(config)
+    tokenizer = _tokenizer(args, image)
+    prompts = _prompts(args, tokenizer, image.fields)
+    if len(prompts) > config.vectors:
+        raise ValueError(
+            f"{len(prompts)} parallel sequences need as many vectors, the configuration has "
+            f"{config.vectors}"
+        )
+    sampling = (args.temperature, args.top_k, args.seed)
+    generation = Generation(image, config, prompts, args.tokens)
+    display = Display(generation, quiet=args.json)
+    if args.backend == "rtl":
+        events = _rtl(args, config, image, file, prompts, sampling, note, generation)
+    else:
+        events = _host(args, config, image, prompts, sampling)
+    started = time.monotonic()
+    try:
+        for event in events:
+            generation.add(event)
+            display.update(event)
+    except KeyboardInterrupt:
+        generation.interrupted = True
+    finally:
+        display.close()
+        events.close()
+    generation.seconds = time.monotonic() - started
+    if args.backend == "rtl" and not args.no_check:
+        generation.check(_golden_tokens(image, config, prompts, args, generation))
+    if args.logits:
+        np.save(args.logits, generation.logits())
+    if args.json:
+        print(json.dumps(generation.report()))
+    else:
+        display.summary(args.backend)
+    return 1 if generation.mismatch else 0
+
+
+def _golden_tokens(image, config, prompts, args, generation):
+    """Tokens of the golden model, as many as were generated."""
+    session = GoldenSession(
+        image, config, len(prompts), temperature=args.temperature, top_k=args.top_k, seed=args.seed
+    )
+    tokens = [[] for _ in prompts]
+    wanted = max(map(len, generation.tokens))
+    for step in session.generate(prompts, wanted) if wanted else ():
+        if step.token is not None:
+            tokens[step.sequence].append(step.token)
+    return tokens
+
+
+def _host(args, config, image, prompts, sampling):
+    """Events of the golden model or the float reference."""
+    temperature, top_k, seed = sampling
+    options = {
+        "temperature": temperature,
+        "top_k": top_k,
+        "seed": seed,
+        "all_logits": args.logits is not None,
+    }
+    if args.backend == "golden":
+        session = GoldenSession(image, config, len(prompts), **options)
+    else:
+        if args.model is not None and is_image(args.model):
+            raise ValueError("the float reference needs the checkpoint, an image holds integers only")
+        from tamale_model import checkpoint
+        from tamale_model.reference import ReferenceSession
+
+        model = checkpoint.read(source_folder(args.model or demonstration()))
+        session = ReferenceSession(model, config, len(prompts), **options)
+    for step in session.generate(prompts, args.tokens):
+        yield Job(logits={step.sequence: step.logits} if step.logits is not None else {})
+        if step.token is not None:
+            yield Token(step.sequence, step.token, image.token_bytes(step.token))
+
+
+def _rtl(args, config, image, file, prompts, sampling, note, generation):
+    """Events of the simulated board."""
+    if image.memory_bytes(len(prompts)) > config.memory_bytes:
+        raise ValueError(
+            f"image and caches need {image.memory_bytes(len(prompts)):,} bytes, the memory has "
+            f"{config.memory_bytes:,}; lower --context or choose a larger memory"
+        )
+    executable = boards.build(config, waves=True if args.waves else None, progress=note)
+    if note:
+        note(f"booting the simulated board ({config.memory} memory)")
+    board = boards.Board(executable, config, file, trace=args.waves)
+    slots = []
+    try:
+        with _interruptible(board, generation):
+            for event in board.run(
+                prompts, args.tokens, sampling=sampling, all_logits=args.logits is not None
+            ):
+                if isinstance(event, Text):
+                    continue
+                if event.kind == "job":
+                    if int(event["head"]):
+                        slots.append((int(event["slots"]), event.numbers("m"), event.numbers("e")))
+                    yield Job(
+                        slots=int(event["slots"]),
+                        head=bool(int(event["head"])),
+                        cycles=int(event["cycles"]),
+                        head_cycles=int(event["head_cycles"]),
+                    )
+                elif event.kind == "token":
+                    sequence, token = int(event["sequence"]), int(event["id"])
+                    yield Token(sequence, token, image.token_bytes(token))
+                elif event.kind == "done":
+                    generation.reasons[int(event["sequence"])] = event["reason"]
+            generation.counters = board.stats()
+    finally:
+        generation.simulation = board.close()
+    if args.logits:
+        generation.board_logits(board, slots, prompts, config.vectors)
+
+
+@contextlib.contextmanager
+def _interruptible(board, generation):
+    """Ctrl-C ends the generation after the current token; the second one at once."""
+
+    def handler(_number, _frame):
+        if generation.interrupted:
+            raise KeyboardInterrupt
+        generation.interrupted = True
+        board.interrupt()
+
+    try:
+        previous = signal.signal(signal.SIGINT, handler)
+    except ValueError:  # not the main thread: nobody presses keys there
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

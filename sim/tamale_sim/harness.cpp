@@ -1,0 +1,175 @@
+// Runs a simulated board without a test framework: clock, reset, serial port, logit trace.
+//
+//     board [+image=FILE] [--logits FILE] [--trace FILE] [--divisor N] [--limit CYCLES]
+//
+// Bytes of the board's serial port go to standard output, bytes of standard input to the board. The
+// program ends when the firmware halts (exit status 0), at the end of standard input once all of it has
+// been sent and the line has been quiet for a while (0), at the cycle limit (4), or at the first broken
+// timing rule of the memory (3). A line of JSON on standard error closes the run.
+
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+
+#include "Vboard.h"
+#include "verilated.h"
+#if VM_TRACE
+#include "verilated_fst_c.h"
+#endif
+
+namespace {
+
+// Receiver and transmitter of 8N1, a bit every `divisor` cycles.
+class Serial {
+public:
+    explicit Serial(unsigned divisor) : divisor_(divisor) {}
+
+    // Looks at the board's transmit pin once a cycle; gives a byte or -1.
+    int receive(bool level) {
+        if (!receiving_) {
+            if (!level) receiving_ = true, receive_timer_ = divisor_ + divisor_ / 2, bits_ = 0, shift_ = 0;
+            return -1;
+        }
+        if (--receive_timer_) return -1;
+        receive_timer_ = divisor_;
+        if (bits_ < 8) {
+            shift_ |= unsigned(level) << bits_++;
+            return -1;
+        }
+        receiving_ = false;
+        return shift_;
+    }
+
+    // The level of the board's receive pin for this cycle.
+    bool transmit(std::deque<uint8_t>& queue) {
+        if (!send_timer_) {
+            if (!frame_bits_) {
+                if (queue.empty()) return true;
+                frame_ = 0x200u | unsigned(queue.front()) << 1;
+                queue.pop_front();
+                frame_bits_ = 10;
+            }
+            level_ = frame_ & 1, frame_ >>= 1, --frame_bits_;
+            send_timer_ = divisor_;
+        }
+        --send_timer_;
+        return level_;
+    }
+
+    bool idle() const { return !receiving_ && !frame_bits_ && !send_timer_; }
+
+private:
+    unsigned divisor_, receive_timer_ = 0, bits_ = 0, shift_ = 0;
+    unsigned send_timer_ = 0, frame_ = 0, frame_bits_ = 0;
+    bool receiving_ = false, level_ = true;
+};
+
+void put(const void* data, size_t size) {
+    const char* bytes = static_cast<const char*>(data);
+    while (size) {
+        ssize_t n = write(STDOUT_FILENO, bytes, size);
+        if (n <= 0) exit(0);  // the reader is gone
+        bytes += n, size -= n;
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    VerilatedContext context;
+    context.commandArgs(argc, argv);
+    const char *logits_path = nullptr, *trace_path = nullptr;
+    unsigned divisor = 80;
+    uint64_t limit = UINT64_MAX;
+    for (int i = 1; i + 1 < argc; ++i) {
+        if (!strcmp(argv[i], "--logits")) logits_path = argv[++i];
+        else if (!strcmp(argv[i], "--trace")) trace_path = argv[++i];
+        else if (!strcmp(argv[i], "--divisor")) divisor = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--limit")) limit = strtoull(argv[++i], nullptr, 0);
+    }
+    Vboard top{&context};
+#if VM_TRACE
+    VerilatedFstC trace;
+    if (trace_path) context.traceEverOn(true), top.trace(&trace, 99), trace.open(trace_path);
+#else
+    if (trace_path) fprintf(stderr, "this build records no waves; build it with WAVES=1\n");
+#endif
+    FILE* logits = logits_path ? fopen(logits_path, "wb") : nullptr;
+    if (logits_path && !logits) return perror(logits_path), 2;
+    fcntl(STDIN_FILENO, F_SETFL, fcntl(STDIN_FILENO, F_GETFL) | O_NONBLOCK);
+
+    Serial serial(divisor);
+    std::deque<uint8_t> input;
+    bool input_open = true;
+    uint64_t cycle = 0, quiet_since = 0;
+    int status = 0;
+    const char* reason = "halted";
+    auto start = std::chrono::steady_clock::now();
+
+    top.uart_rx = 1;
+    top.rst = 1;
+    for (;; ++cycle) {
+        if (cycle == 8) top.rst = 0;
+        top.clk = 1;
+        top.eval();
+#if VM_TRACE
+        if (trace_path) trace.dump(cycle * 2);
+#endif
+        int byte = serial.receive(top.uart_tx);
+        if (byte >= 0) {
+            uint8_t value = byte;
+            put(&value, 1);
+            quiet_since = cycle;
+        }
+        if (logits && top.logit_valid) {
+            uint32_t record[2] = {uint32_t(top.logit_vector) << 28 | top.logit_row, top.logit_value};
+            fwrite(record, sizeof record, 1, logits);
+        }
+        top.uart_rx = serial.transmit(input);
+        top.clk = 0;
+        top.eval();
+#if VM_TRACE
+        if (trace_path) trace.dump(cycle * 2 + 1);
+#endif
+        if (top.halted) {
+            status = top.exit_code;
+            break;
+        }
+        if (top.violation) {
+            status = 3, reason = "timing rule of the memory broken";
+            break;
+        }
+        if (cycle >= limit) {
+            status = 4, reason = "cycle limit reached";
+            break;
+        }
+        if ((cycle & 1023) == 0) {
+            if (input_open) {
+                uint8_t buffer[256];
+                ssize_t n = read(STDIN_FILENO, buffer, sizeof buffer);
+                if (n > 0) input.insert(input.end(), buffer, buffer + n), quiet_since = cycle;
+                if (n == 0) input_open = false, quiet_since = cycle;
+            } else if (input.empty() && serial.idle() && cycle - quiet_since > 50000000) {
+                reason = "end of input";
+                break;
+            }
+            if (logits && (cycle & 0xFFFFF) == 0) fflush(logits);
+        }
+    }
+    top.final();
+#if VM_TRACE
+    if (trace_path) trace.close();
+#endif
+    if (logits) fclose(logits);
+    double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    fprintf(stderr, "{\"reason\": \"%s\", \"cycles\": %llu, \"seconds\": %.3f, \"violation\": %u, \"exit_code\": %u}\n",
+            reason, (unsigned long long)cycle, seconds, unsigned(top.violation), unsigned(top.exit_code));
+    return status & 255;
+}
