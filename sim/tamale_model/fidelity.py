@@ -14,9 +14,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-
 from tamale import config as configuration
 from tamale import isa
+
 from tamale_model import checkpoint, imagefile
 from tamale_model.machine import Job, Slot
 from tamale_model.program import Compiler
@@ -66,7 +66,10 @@ class Agreement:
     @classmethod
     def of(cls, segments, expected, actual, codes=None):
         """Compare logits [n, vocabulary] of each segment of n tokens."""
-        reference, device = log_softmax(np.concatenate(expected)), log_softmax(np.concatenate(actual))
+        reference, device = (
+            log_softmax(np.concatenate(expected)),
+            log_softmax(np.concatenate(actual)),
+        )
         here = np.cumsum([0] + [len(s) for s in segments])
         inside = np.concatenate(
             [np.arange(a, b - 1) for a, b in zip(here[:-1], here[1:], strict=True)]
@@ -252,7 +255,9 @@ def measure(model, config, segments, expected=None):
         imagefile.build(config, model, path, context)
         image = imagefile.load(path)
     actual = device_pass(image, config, model, segments, observe)
-    return Agreement.of(segments, logits, actual, {name: wrong[name] / seen[name] for name in LINEARS})
+    return Agreement.of(
+        segments, logits, actual, {name: wrong[name] / seen[name] for name in LINEARS}
+    )
 
 
 def _print(model, results):
@@ -275,7 +280,9 @@ def _print(model, results):
     ):
         table.add_row(label, *(text(r) for r in results.values()))
     for name in LINEARS:
-        table.add_row(f"codes that differ: {name}", *(f"{r.codes[name]:.2%}" for r in results.values()))
+        table.add_row(
+            f"codes that differ: {name}", *(f"{r.codes[name]:.2%}" for r in results.values())
+        )
     Console().print(table)
 
 
@@ -287,7 +294,9 @@ def main(arguments=None):
     parser.add_argument("--segment", type=int, default=256, help="tokens of a sequence")
     parser.add_argument("--text", type=Path, help="file to read instead of drawing from the model")
     parser.add_argument("--config", default="ulx3s", help="preset or TOML file (code, tile)")
-    parser.add_argument("--cache", type=int, nargs="+", default=[5, 3, 2], help="trits of the cache")
+    parser.add_argument(
+        "--cache", type=int, nargs="+", default=[5, 3, 2], help="trits of the cache"
+    )
     parser.add_argument("--head", type=int, default=5, help="trits of embedding and head")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
@@ -318,7 +327,9 @@ def main(arguments=None):
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.json:
-        print(json.dumps({planes: dataclasses.asdict(r) for planes, r in results.items()}, indent=2))
+        print(
+            json.dumps({planes: dataclasses.asdict(r) for planes, r in results.items()}, indent=2)
+        )
     else:
         _print(model, results)
     failed = 5 in results and not results[5].met

@@ -162,6 +162,15 @@ class Compiler:
         require(graph.activation == "relu2", f"activation {graph.activation!r} is not known")
         for name in ("key_planes", "value_planes", "head_planes"):
             require(getattr(config, name) <= config.max_planes, f"{name} is above max_planes")
+        for layer in self.model.layers:
+            for names in ("qkv", ("gate", "up")):
+                strides = {name: self._group_stride(getattr(layer, name)) for name in names}
+                require(
+                    len(set(strides.values())) == 1,
+                    f"{', '.join(strides)} read the same activations, but their groups of weights "
+                    f"({', '.join(str(getattr(layer, name).group_size) for name in names)}) place "
+                    "them differently; give them one group size",
+                )
         planes = max(lin.planes for layer in self.model.layers for lin in _linears(layer))
         require(
             planes <= config.max_planes,
@@ -212,6 +221,10 @@ class Compiler:
                 "raise scratchpad_elements, or lower context or vectors"
             )
         steps = [-(-size // config.tile_k) for size in (longest, graph.head_size, self.context)]
+        # Groups that do not fill their last K step make a row longer.
+        for linear in (lin for layer in self.model.layers for lin in _linears(layer)):
+            group = -(-(linear.group_size or linear.shape[1]) // config.tile_k)
+            steps[0] = max(steps[0], linear.groups * group)
         self.act_query = steps[0]
         self.act_probability = steps[0] + steps[1]
         self.act_steps = sum(steps)
@@ -384,9 +397,15 @@ class Compiler:
         worst *= math.sqrt(self.head_block)
         return 29 - math.ceil(math.log2(worst)) if worst else 0
 
-    def _norm(self, a, n, *, peak, inverse, epsilon, unit, dst, vector=True):
+    def _group_stride(self, linear):
+        """Elements between groups in activation memory if groups leave gaps, otherwise 0."""
+        size = linear.group_size
+        return size if linear.groups > 1 and size % self.config.tile_k else 0
+
+    def _norm(self, a, n, *, peak, inverse, epsilon, unit, dst, linear):
         """RMSNorm with the gain in the shared buffer, then int8 codes to activation step 0.
 
+        ``linear`` is a matrix that reads the codes: every group of it starts at a K step.
         ``peak`` holds the absmax of the vector. Root mean square and codes are independent of each
         other; sigma becomes the real value of a code: absmax(x g) / (rms(x) 127).
         """
@@ -398,7 +417,7 @@ class Compiler:
             a, n, b=("shared", self.gain), dst=dst, x=peak, by_vector=1, by_x=1,
             reduce=Reduce.ABSMAX, rd="peak",
         )  # fmt: skip
-        self._quantise(dst, n)
+        self._quantise(dst, n, group=self._group_stride(linear))
         self._scalar(ScalarOp.SHIFT, "square", "square", peak, 2)
         self._scalar(ScalarOp.SHIFT, "square", "square", peak, -1)
         self._scalar(ScalarOp.MUL, "square", "square", inverse)
@@ -408,13 +427,19 @@ class Compiler:
         self._scalar(ScalarOp.SHIFT, "sigma", "peak", peak, 0)
         self._scalar(ScalarOp.DIV, "sigma", "sigma", "root")
 
-    def _quantise(self, a, n, *, vector=0, vector_slot=1, step=0):
-        """int8 codes of the vector at ``a`` whose absmax is in ``peak``."""
+    def _quantise(self, a, n, *, vector=0, vector_slot=1, step=0, group=0):
+        """int8 codes of the vector at ``a`` whose absmax is in ``peak``.
+
+        ``group``: elements after which the codes go on at the next K step; 0: never.
+        """
         self._scalar(ScalarOp.DIV, "ratio", "code_limit", "peak")
-        self._vec(
-            a, n, m="ratio", by_m=1, dst=("shared", step), destination=Destination.ACTIVATION,
-            vector=vector, vector_slot=vector_slot,
-        )  # fmt: skip
+        group = group or n
+        for first in range(0, n, group):
+            self._vec(
+                a + first, min(group, n - first), m="ratio", by_m=1, dst=("shared", step),
+                destination=Destination.ACTIVATION, vector=vector, vector_slot=vector_slot,
+            )  # fmt: skip
+            step += -(-group // self.config.tile_k)
 
     def _layer(self, layer):
         config, graph = self.config, self.graph
@@ -450,17 +475,17 @@ class Compiler:
         self._attention(layer, packed, extra)
         self._feed_forward(layer, packed)
 
-    def _residual_norm(self, gain, unit):
+    def _residual_norm(self, unit, linear):
         self._norm(
             self.x, self.graph.hidden, peak="residual_peak", inverse="inverse_hidden",
-            epsilon="epsilon_residual", unit=unit, dst=self.work,
+            epsilon="epsilon_residual", unit=unit, dst=self.work, linear=linear,
         )  # fmt: skip
 
     def _attention(self, layer, packed, extra):
         graph = self.graph
         self._load_gain(layer.input_norm)
         self._emit(Op.LOOP, level=1)
-        self._residual_norm(layer.input_norm, "input_norm")
+        self._residual_norm("input_norm", layer.q)
         self._emit(Op.NEXT, level=1)
         # Keys and values first: their cache is written while the queries' weights stream.
         self._matvec(layer.k, packed["k"], self.k)
@@ -485,14 +510,14 @@ class Compiler:
         )  # fmt: skip
         self._norm(
             self.attention, graph.query_size, peak="total", inverse="inverse_query",
-            epsilon="epsilon_attention", unit="attention_norm", dst=self.work,
+            epsilon="epsilon_attention", unit="attention_norm", dst=self.work, linear=layer.o,
         )  # fmt: skip
         self._emit(Op.NEXT, level=1)
         self._matvec(layer.o, packed["o"], self.work)
         self._load_gain(layer.post_norm)
         self._emit(Op.LOOP, level=1)
         self._residual_add("output")
-        self._residual_norm(layer.post_norm, "post_norm")
+        self._residual_norm("post_norm", layer.gate)
         self._emit(Op.NEXT, level=1)
 
     def _residual_add(self, unit):
@@ -644,7 +669,7 @@ class Compiler:
         self._scalar(ScalarOp.DIV, "unit", "epsilon", "unit")
         self._norm(
             self.gate, n, peak="total", inverse="inverse_feed_forward", epsilon="unit",
-            unit="feed_forward_norm", dst=self.gate,
+            unit="feed_forward_norm", dst=self.gate, linear=layer.down,
         )  # fmt: skip
         self._emit(Op.NEXT, level=1)
         self._matvec(layer.down, packed["down"], self.work)
@@ -663,7 +688,7 @@ class Compiler:
         self.commands.append(0)
         self._load_gain(self.model.final_norm)
         self._emit(Op.LOOP, level=1)
-        self._residual_norm(self.model.final_norm, "final_norm")
+        self._residual_norm("final_norm", self._head_linear[0])
         self._scalar(ScalarOp.MUL, "logit_unit", "sigma", "logit")
         self._emit(Op.NEXT, level=1)
         self._matvec(*self._head_linear, 0, to_candidates=1)

@@ -83,9 +83,13 @@ class Reference:
 
     def __init__(self, model, observe=None):
         if model.graph.activation != "relu2":
-            raise ValueError(f"activation {model.graph.activation!r} is not known; this takes 'relu2'")
+            raise ValueError(
+                f"activation {model.graph.activation!r} is not known; this takes 'relu2'"
+            )
         self.model, self.graph, self.observe = model, model.graph, observe
-        half = np.arange(0, self.graph.head_size, 2, dtype=np.float32) / np.float32(self.graph.head_size)
+        half = np.arange(0, self.graph.head_size, 2, dtype=np.float32) / np.float32(
+            self.graph.head_size
+        )
         self._frequency = np.float32(1) / np.float32(self.graph.rope_theta) ** half
         self._matrices = {}
         self._kept = 0
@@ -119,7 +123,9 @@ class Reference:
         angle = np.arange(first, last, dtype=np.float32)[:, None] * self._frequency
         rotary = np.cos(angle), np.sin(angle)
         for number, layer in enumerate(self.model.layers):
-            x = x + self._attention(number, layer, self._norm(x, layer.input_norm), cache, first, rotary)
+            x = x + self._attention(
+                number, layer, self._norm(x, layer.input_norm), cache, first, rotary
+            )
             x = x + self._feed_forward(number, layer, self._norm(x, layer.post_norm))
         return x
 
@@ -150,7 +156,9 @@ class Reference:
         if gain is None:
             return x
         variance = np.mean(x * x, axis=-1, keepdims=True, dtype=np.float32)
-        return gain * (x * (np.float32(1) / np.sqrt(variance + np.float32(self.graph.norm_epsilon))))
+        return gain * (
+            x * (np.float32(1) / np.sqrt(variance + np.float32(self.graph.norm_epsilon)))
+        )
 
     def _rotate(self, x, rotary):
         """Rotary embedding of halves; x is [n, heads, size]."""

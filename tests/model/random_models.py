@@ -90,9 +90,11 @@ def random_model(
         for _ in range(layers)
     ]
     embedding = rng.normal(0, 0.7, (vocabulary, hidden)).astype(np.float32)
-    # A final gain of about 3 / (0.7 sqrt(hidden)) makes the logits spread over a few nats.
+    # A final gain of about 3 / (0.7 sqrt(hidden)) makes the logits spread over a few nats. Its random
+    # signs keep a tied head from repeating the last token for ever.
     head = embedding if tied else rng.normal(0, 0.7, (vocabulary, hidden)).astype(np.float32)
-    final = (norm(hidden) * 3 / (0.7 * np.sqrt(hidden))).astype(np.float32)
+    signs = rng.choice([-1, 1], hidden)
+    final = (signs * norm(hidden) * 3 / (0.7 * np.sqrt(hidden))).astype(np.float32)
     graph = Graph(
         name=f"random-{seed}",
         hidden=hidden,
@@ -164,5 +166,7 @@ def random_tokens(seed, vocabulary, count):
     """Return a list of token numbers in which some repeat, as words of a text do."""
     rng = np.random.default_rng([seed, 3])
     common = rng.integers(0, vocabulary, 6)
-    tokens = np.where(rng.random(count) < 0.4, rng.choice(common, count), rng.integers(0, vocabulary, count))
+    tokens = np.where(
+        rng.random(count) < 0.4, rng.choice(common, count), rng.integers(0, vocabulary, count)
+    )
     return [int(token) for token in tokens]
