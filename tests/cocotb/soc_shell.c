@@ -73,6 +73,34 @@ static uint32_t cycles_of_reads(volatile uint32_t *from) {
     return end - start;
 }
 
+#ifdef TAMALE_ACCELERATOR_BASE
+static volatile unsigned copies;
+
+static void on_copied(void) {
+    copies++;
+    tamale_accelerator_status_write(TAMALE_ACCELERATOR_STATUS_DONE_MASK);
+}
+
+/* Control window, memory port and interrupt of the accelerator, while the CPU uses the DRAM too. */
+static void copy(volatile uint32_t *pattern) {
+    copies = 0;
+    for (unsigned i = 0; i < 16; i++) tamale_accelerator_scratchpad_write(i, ~i);
+    for (unsigned i = 0; i < 16; i++) require(tamale_accelerator_scratchpad_read(i) == ~i, 50);
+    hal_interrupt_attach(TAMALE_INTERRUPT_ACCELERATOR, on_copied);
+    hal_interrupt_enable(TAMALE_INTERRUPT_ACCELERATOR);
+    volatile uint32_t *target = pattern + 0x400;
+    tamale_accelerator_source_write((uint32_t)(uintptr_t)pattern - TAMALE_DRAM_BASE);
+    tamale_accelerator_destination_write((uint32_t)(uintptr_t)target - TAMALE_DRAM_BASE);
+    tamale_accelerator_beats_write(WORDS * 4 / BEAT_BYTES);
+    tamale_accelerator_control_write(TAMALE_ACCELERATOR_CONTROL_START_MASK);
+    unsigned reads = 0;
+    while (!copies) reads += *(volatile uint32_t *)hal_uncached(pattern) == 0;
+    require(reads > 0 && copies == 1, 51);
+    hal_data_cache_invalidate();
+    for (unsigned i = 0; i < WORDS; i++) require(target[i] == pattern[i], 52);
+}
+#endif
+
 int main(void) {
     hal_uart_print("hello\n");
     require(tamale_system_identifier_read() == 0x4c4d4154u, 1);
@@ -120,6 +148,10 @@ int main(void) {
     hal_data_cache_invalidate();
     report("missing", cycles_of_reads(pattern));
     report("hitting", cycles_of_reads(pattern));
+
+#ifdef TAMALE_ACCELERATOR_BASE
+    copy(pattern);
+#endif
 
     /* An instruction that does not exist. */
     require(exceptions == 0, 12);

@@ -14,6 +14,8 @@ FIRMWARE = HERE.parents[1] / "firmware"
 BIT_CYCLES = 10
 sys.path.insert(0, str(HERE))
 
+from soc_designs import Copier  # noqa: E402
+
 
 def shell(tmp_path, **parameters):
     """Build the test program for a system and the system with it."""
@@ -27,6 +29,7 @@ def shell(tmp_path, **parameters):
         toolchain=soc.toolchain,
         linker_script=tmp_path / "tamale_soc.ld",
         include=[tmp_path, FIRMWARE],
+        defines={"BEAT_BYTES": soc.axi.signature.data_width // 8},
     )
     soc.load_firmware(firmware.image)
     name = f"soc_{parameters.get('cpu', 'vexriscv').replace('-', '_')}"
@@ -46,3 +49,9 @@ def shell(tmp_path, **parameters):
 def test_program(tmp_path, cpu, data_width, stalls):
     simulation = shell(tmp_path, cpu=cpu, data_width=data_width)
     simulation.run("cocotb_soc_shell", seed=1, env={"BIT_CYCLES": BIT_CYCLES, "STALLS": stalls})
+
+
+@pytest.mark.parametrize("stalls", [0, 0.4])
+def test_accelerator_slot(tmp_path, stalls):
+    simulation = shell(tmp_path, accelerator=Copier(64))
+    simulation.run("cocotb_soc_shell", seed=2, env={"BIT_CYCLES": BIT_CYCLES, "STALLS": stalls})
