@@ -129,6 +129,15 @@ def descriptors(config, program, job, a):
             yield address & 0xFFFFFFFF, beats & 0xFFFFFFFF
 
 
+def reads(word):
+    """Whether a command reads anything from the stream."""
+    op, fields = isa.decode(word)
+    if op is Op.MATVEC:
+        group = fields["planes"] * fields["steps"] or fields["scaled"]
+        return bool(group and fields["groups"] and (fields["tiles"] or fields["source"] == Source.KEYS))
+    return bool(fields.get("beats", 0) if op is Op.LOAD else op is Op.SLOAD and fields["count"])
+
+
 def random_command(rng, config):
     op = rng.choice([op for op in Op if op >= Op.LOAD])
     values = {}
@@ -171,28 +180,15 @@ def scalar_of(name, slot):
     return {"mantissa": 0x8000 | name << 4 | slot, "exponent": name - 20}
 
 
-async def wishbone_write(ctx, bus, word, value):
-    ctx.set(bus.adr, word)
-    ctx.set(bus.dat_w, value)
-    ctx.set(bus.sel, 15)
-    ctx.set(bus.we, 1)
-    ctx.set(bus.cyc, 1)
-    ctx.set(bus.stb, 1)
-    while True:
-        *_, ack, err = await ctx.tick().sample(bus.ack, bus.err)
-        if ack or err:
-            break
-    ctx.set(bus.cyc, 0)
-    ctx.set(bus.stb, 0)
-    return bool(ack)
-
-
 async def load_program(ctx, bench, program):
+    write = bench.program.write
+    ctx.set(write.en, 1)
     for i, command in enumerate(program):
         for word in range(4):
-            assert await wishbone_write(
-                ctx, bench.program.bus, 4 * i + word, command >> 32 * word & 0xFFFFFFFF
-            )
+            ctx.set(write.word, 4 * i + word)
+            ctx.set(write.data, command >> 32 * word & 0xFFFFFFFF)
+            await ctx.tick()
+    ctx.set(write.en, 0)
 
 
 async def submit(ctx, queue, slots, want_head):
@@ -217,7 +213,7 @@ async def submit(ctx, queue, slots, want_head):
 def add_stand_ins(simulator, bench, rng, log, slow=True):
     """Units that take their time, a reader with back pressure, a register file."""
     executor, walker = bench.executor, bench.walker
-    state = {"kv_done": 0, "kv_passed": 0}
+    state = {"kv_done": 0, "reads": 0}
 
     async def unit(ctx, name):
         port = getattr(executor, name)
@@ -231,6 +227,10 @@ def add_stand_ins(simulator, bench, rng, log, slow=True):
             log["issues"].append((name, payload, result))
             for _ in range(rng.randrange(4) if slow else 0):
                 await ctx.tick()
+            # Data that nobody asked for do not come.
+            state["reads"] += reads(payload.command)
+            while len(log["descriptors"]) < state["reads"]:
+                await ctx.tick()
             ctx.set(port.done.result, result)
             ctx.set(port.done_valid, 1)
             if name == "kv_writer":
@@ -239,7 +239,6 @@ def add_stand_ins(simulator, bench, rng, log, slow=True):
             await ctx.tick()
             ctx.set(port.done_valid, 0)
             ctx.set(walker.completed, 0)
-            log["settled"] = False
 
     async def reader(ctx):
         while True:
@@ -347,7 +346,7 @@ def test_random_programs(name, seed):
         ctx.set(bench.executor.slot_stride, stride)
         for job in jobs:
             await submit(ctx, bench.queue, *job)
-        for _ in range(40000):
+        for _ in range(20000):
             if not ctx.get(bench.queue.level) and ctx.get(bench.walker.idle):
                 break
             await ctx.tick()
@@ -391,23 +390,12 @@ def test_random_programs(name, seed):
     # No fenced read was asked for before the writes that precede it in the program.
     written = order = 0
     for _, item in items:
-        op, fields = item[1], item[2]
-        written += op is Op.KVWRITE
-        if op in (Op.LOAD, Op.SLOAD, Op.MATVEC):
-            job = _
-            if not _reads(config, job, item):
-                continue
-            if fields["fence"]:
+        written += item[1] is Op.KVWRITE
+        if item[1] in (Op.LOAD, Op.SLOAD, Op.MATVEC) and reads(item[3]):
+            if item[2]["fence"]:
                 assert log["kv_done"][order] >= written
             order += 1
-
-
-def _reads(config, job, item):
-    """Whether a streamed command reads anything."""
-    op, fields = item[1], item[2]
-    if op is Op.MATVEC:
-        return bool(fields["groups"] and (fields["planes"] * fields["steps"] or fields["scaled"]))
-    return bool(fields["beats"] if op is Op.LOAD else fields["count"])
+    assert order == len(log["kv_done"])
 
 
 def run_to_fault(program, *, slots=((1, 2, 0),), cycles=600):
@@ -544,20 +532,6 @@ def test_division():
         assert factor < 1 << 20
     with pytest.raises(ValueError, match="lower max_context"):
         division((1 << 20) + 7, 1 << 22)
-
-
-def test_program_window_refuses():
-    config = CONFIGS["wide"]
-    bench = ProgramMemory(config)
-    simulator = Simulator(bench)
-    simulator.add_clock(1e-6)
-
-    async def run(ctx):
-        assert await wishbone_write(ctx, bench.bus, 4 * config.program_commands - 1, 1)
-        assert not await wishbone_write(ctx, bench.bus, 4 * config.program_commands, 1)
-
-    simulator.add_testbench(run)
-    simulator.run()
 
 
 def test_overhead_per_command():

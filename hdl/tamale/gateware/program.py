@@ -11,9 +11,8 @@ from amaranth.lib.wiring import In, Out
 
 from tamale.gateware.interfaces import Fault
 from tamale.isa import COMMAND_BITS, FIELDS, Op
-from tamale.soc import wishbone
 
-__all__ = ["Cursor", "ProgramMemory", "StepLayout", "field", "window_size"]
+__all__ = ["Cursor", "ProgramMemory", "ProgramRead", "StepLayout", "field"]
 
 #: A command that the cursor reached.
 #:   command  the 128 bits
@@ -38,17 +37,22 @@ def field(command, op, name):
     return command[offset : offset + width]
 
 
-def window_size(config):
-    """Return the bytes of the window by which the processor writes the program: a power of two."""
-    return 1 << (config.program_commands * (COMMAND_BITS // 8) - 1).bit_length()
+def ProgramRead(config):
+    """Read port of program memory, as its user sees it; data one cycle after ``en``, held."""
+    return wiring.Signature(
+        {
+            "en": Out(1),
+            "address": Out(range(config.program_commands)),
+            "data": In(COMMAND_BITS),
+        }
+    )
 
 
 class ProgramMemory(wiring.Component):
     """Commands in on-chip memory: written by the processor, read by walker and executor.
 
-    Command i is the four words from byte 16 * i on, lowest word first. A write is answered after one
-    cycle; reads, writes of less than a word, and writes past the last command end with ``err``. A write
-    while a job runs changes that job.
+    Command i is the four words from word 4 * i on, lowest word first. A write while a job runs changes
+    that job; writes past the last command are ignored.
 
     Parameters
     ----------
@@ -57,41 +61,28 @@ class ProgramMemory(wiring.Component):
 
     Members
     -------
-    bus : ``In(wishbone.target(window_size(config)))``
-        The window.
-    read : array of 2 of ``en`` In(1), ``address`` In, ``data`` Out(128)
-        Read ports; data hold from the cycle after ``en`` until the next ``en``.
+    write : ``en`` In(1), ``word`` In(14), ``data`` In(32)
+        Write port.
+    read : array of 2 of In(ProgramRead(config))
+        Read ports.
     """
 
     def __init__(self, config):
         self._depth = config.program_commands
-        port = wiring.Signature(
-            {"en": In(1), "address": In(range(self._depth)), "data": Out(COMMAND_BITS)}
-        )
-        super().__init__(
-            {
-                "bus": In(wishbone.target(window_size(config))),
-                "read": Out(port).array(2),
-            }
-        )
+        write = wiring.Signature({"en": In(1), "word": In(14), "data": In(32)})
+        super().__init__({"write": Out(write), "read": In(ProgramRead(config)).array(2)})
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.memory = memory = Memory(
             shape=unsigned(COMMAND_BITS), depth=self._depth, init=[]
         )
-        bus = self.bus
-        write = memory.write_port(granularity=32)
-        request = Signal()
-        good = Signal()
+        write, command = memory.write_port(granularity=32), self.write.word[2:]
         m.d.comb += [
-            request.eq(bus.cyc & bus.stb & ~bus.ack & ~bus.err),
-            good.eq(bus.we & bus.sel.all() & (bus.adr[2:] < self._depth)),
-            write.addr.eq(bus.adr[2:]),
-            write.data.eq(bus.dat_w.replicate(COMMAND_BITS // 32)),
-            write.en.eq((request & good) << bus.adr[:2]),
+            write.addr.eq(command),
+            write.data.eq(self.write.data.replicate(COMMAND_BITS // 32)),
+            write.en.eq((self.write.en & (command < self._depth)) << self.write.word[:2]),
         ]
-        m.d.sync += [bus.ack.eq(request & good), bus.err.eq(request & ~good)]
         for port in self.read:
             read = memory.read_port()
             m.d.comb += [read.en.eq(port.en), read.addr.eq(port.address), port.data.eq(read.data)]
@@ -124,7 +115,7 @@ class Cursor(wiring.Component):
         Active slots; stable while not idle.
     want_head : In(1)
         Whether SKIP_UNLESS_HEAD falls through; stable while not idle.
-    memory : read port of `ProgramMemory`, as its user sees it
+    memory : Out(ProgramRead(config))
     o : ``Out(stream.Signature(StepLayout))``
         Commands.
     """
@@ -137,15 +128,7 @@ class Cursor(wiring.Component):
                 "idle": Out(1),
                 "slots": In(5),
                 "want_head": In(1),
-                "memory": Out(
-                    wiring.Signature(
-                        {
-                            "en": Out(1),
-                            "address": Out(range(self._depth)),
-                            "data": In(COMMAND_BITS),
-                        }
-                    )
-                ),
+                "memory": Out(ProgramRead(config)),
                 "o": Out(stream.Signature(StepLayout)),
             }
         )

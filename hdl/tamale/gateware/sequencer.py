@@ -18,7 +18,7 @@ from tamale.gateware.interfaces import (
     UnitSignature,
 )
 from tamale.gateware.jobs import JobPort
-from tamale.gateware.program import Cursor, field
+from tamale.gateware.program import Cursor, ProgramRead, field
 from tamale.gateware.scalar import NormaliseLayout, ScalarRead
 from tamale.isa import Op, Reduce, Source
 
@@ -39,10 +39,6 @@ class Activity(enum.Enum, shape=3):
     KV_WRITER = 6
 
 
-def _program_port(config):
-    return Cursor(config).signature.members["memory"]
-
-
 class StreamWalker(wiring.Component):
     """Emits one descriptor for each LOAD, SLOAD and MATVEC, in program order.
 
@@ -60,7 +56,7 @@ class StreamWalker(wiring.Component):
     -------
     job : Out(JobPort)
         Jobs.
-    memory : read port of `ProgramMemory`, as its user sees it
+    memory : Out(ProgramRead(config))
     addresses : In(Addresses)
         Stable while a job runs; beat-aligned.
     completed : In(1)
@@ -82,7 +78,7 @@ class StreamWalker(wiring.Component):
         super().__init__(
             {
                 "job": Out(JobPort),
-                "memory": _program_port(config),
+                "memory": Out(ProgramRead(config)),
                 "addresses": In(Addresses),
                 "completed": In(1),
                 "halt": In(1),
@@ -276,7 +272,7 @@ class Executor(wiring.Component):
     -------
     job : Out(JobPort)
         Jobs.
-    memory : read port of `ProgramMemory`, as its user sees it
+    memory : Out(ProgramRead(config))
     slot_stride : In(17)
         Elements between the scratchpads of two slots.
     halt : In(1)
@@ -285,6 +281,8 @@ class Executor(wiring.Component):
         The units.
     read : Out(ScalarRead())
         Scalar registers.
+    settled : In(1)
+        What earlier commands set off is over; the end of a job waits for it.
     normalise : ``Out(stream.Signature(NormaliseLayout))``
         Reductions for the scalar registers; ``ready`` says that all earlier ones are stored.
     activity : Out(Activity)
@@ -309,7 +307,7 @@ class Executor(wiring.Component):
         super().__init__(
             {
                 "job": Out(JobPort),
-                "memory": _program_port(config),
+                "memory": Out(ProgramRead(config)),
                 "slot_stride": In(17),
                 "halt": In(1),
                 "loader": Out(unit),
@@ -318,6 +316,7 @@ class Executor(wiring.Component):
                 "scalar": Out(unit),
                 "kv_writer": Out(unit),
                 "read": Out(ScalarRead()),
+                "settled": In(1, init=1),
                 "normalise": Out(stream.Signature(NormaliseLayout)),
                 "activity": Out(Activity),
                 "head": Out(1),
@@ -458,8 +457,9 @@ class Executor(wiring.Component):
                     with m.If(fault != Fault.NONE):
                         m.d.comb += [self.fault.code.eq(fault), self.fault.info.eq(pc)]
                     with m.Elif(op == Op.END):
-                        m.d.comb += [take.eq(1), self.job.finish.eq(1), self.complete.eq(1)]
-                        m.next = "FINISHED"
+                        with m.If(self.settled):
+                            m.d.comb += [take.eq(1), self.job.finish.eq(1), self.complete.eq(1)]
+                            m.next = "FINISHED"
                     with m.Elif(op == Op.SKIP_UNLESS_HEAD):
                         m.d.comb += take.eq(1)
                         m.d.sync += self.head.eq(1)
