@@ -235,6 +235,9 @@ def build(
     text = component
     if not (component is None or isinstance(component, str)):
         text = to_verilog(component, name)
+    if text is not None and simulator == "icarus":
+        # Icarus first runs `always @*` when an input changes: until then, outputs are unknown.
+        text = text.replace("always @*", "always_comb")
     sources = [Path(source).absolute() for source in extra_sources]
 
     digest = hashlib.sha256()
