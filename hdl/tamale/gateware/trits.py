@@ -1,0 +1,149 @@
+"""Bytes of a weight code to trits and back, generated from the code's table.
+
+A trit is two bits: ``nonzero`` and ``negative``, and ``negative`` is zero where ``nonzero`` is. So
+``(x ^ negative) & nonzero`` plus the number of negatives is the selected activation, and no
+multiplier is needed.
+"""
+
+import itertools
+
+from amaranth.hdl import Cat, Const, Module, Mux
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from tamale.codes import TritCode
+
+__all__ = ["TritDecoder", "TritEncoder"]
+
+
+def _decision_diagram(variables, tables):
+    """Return an expression for each truth table, all of one shared decision diagram.
+
+    Equal sub-tables become one multiplexer, which shows the structure of a code to the technology
+    mapper better than a flat list of cases does.
+
+    Parameters
+    ----------
+    variables : list of Value
+        One-bit inputs, least significant bit of a table's index first.
+    tables : list of tuple of int
+        Outputs, 0 or 1, for each value of the inputs; None where it does not matter.
+    """
+    known = {}
+
+    def build(table, depth):
+        values = set(table) - {None}
+        if len(values) < 2:
+            return Const(values.pop() if values else 0, 1)
+        key = (table, depth)
+        if key not in known:
+            low, high = table[: len(table) // 2], table[len(table) // 2 :]
+            if all(a is None or b is None or a == b for a, b in zip(low, high, strict=True)):
+                merged = tuple(b if a is None else a for a, b in zip(low, high, strict=True))
+                known[key] = build(merged, depth - 1)
+            else:
+                known[key] = Mux(
+                    variables[depth - 1], build(high, depth - 1), build(low, depth - 1)
+                )
+        return known[key]
+
+    return [build(tuple(table), len(variables)) for table in tables]
+
+
+def _check(code):
+    if not isinstance(code, TritCode):
+        raise TypeError(f"code must be a TritCode such as CODES['t5'], not {code!r}")
+
+
+class TritDecoder(wiring.Component):
+    """Decode one byte into trits.
+
+    Combinational. Bytes that are no code point decode to zeros, as in the golden model.
+
+    Parameters
+    ----------
+    code : TritCode
+        The weight code.
+
+    Members
+    -------
+    byte : In(8)
+        A byte of weights.
+    nonzero, negative : Out(trits_per_byte)
+        A bit per trit, the first along K in bit 0. ``negative`` implies ``nonzero``.
+
+    Raises
+    ------
+    TypeError
+        If ``code`` is not a `TritCode`.
+    """
+
+    def __init__(self, code):
+        _check(code)
+        self.code = code
+        super().__init__(
+            {
+                "byte": In(8),
+                "nonzero": Out(code.trits_per_byte),
+                "negative": Out(code.trits_per_byte),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        size, points = self.code.trits_per_byte, self.code.decode
+        tables = [tuple(int(trits[n] != 0) for trits in points) for n in range(size)]
+        tables += [tuple(int(trits[n] < 0) for trits in points) for n in range(size)]
+        outputs = _decision_diagram(list(self.byte), tables)
+        m.d.comb += [self.nonzero.eq(Cat(outputs[:size])), self.negative.eq(Cat(outputs[size:]))]
+        return m
+
+
+class TritEncoder(wiring.Component):
+    """Encode trits as one byte, the inverse of `TritDecoder`.
+
+    Combinational. ``negative`` must be zero where ``nonzero`` is; other inputs give any byte.
+
+    Parameters
+    ----------
+    code : TritCode
+        The weight code.
+
+    Members
+    -------
+    nonzero, negative : In(trits_per_byte)
+        A bit per trit, the first along K in bit 0.
+    byte : Out(8)
+        The code point.
+
+    Raises
+    ------
+    TypeError
+        If ``code`` is not a `TritCode`.
+    """
+
+    def __init__(self, code):
+        _check(code)
+        self.code = code
+        super().__init__(
+            {
+                "nonzero": In(code.trits_per_byte),
+                "negative": In(code.trits_per_byte),
+                "byte": Out(8),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        size = self.code.trits_per_byte
+        # The two bits of a trit side by side keep the diagram narrow.
+        variables = [bit for n in range(size) for bit in (self.nonzero[n], self.negative[n])]
+        value = {(0, 0): 0, (1, 0): 1, (1, 1): -1}
+        points = []
+        for bits in itertools.product((0, 1), repeat=2 * size):
+            bits = bits[::-1]  # product counts with its last element, an index with its first
+            trits = tuple(value.get(bits[2 * n : 2 * n + 2]) for n in range(size))
+            points.append(self.code.encode.get(trits))
+        tables = [tuple(None if p is None else p >> n & 1 for p in points) for n in range(8)]
+        m.d.comb += self.byte.eq(Cat(_decision_diagram(variables, tables)))
+        return m

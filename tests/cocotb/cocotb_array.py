@@ -1,0 +1,344 @@
+"""MATVEC against a reference written from the text of ``tamale.isa``."""
+
+import json
+import os
+import random
+
+import cocotb
+import numpy as np
+from cocotb.clock import Clock
+from cocotb.triggers import FallingEdge
+from tamale.config import Config
+from tamale.gateware.interfaces import CandidateLayout, IssueLayout
+from tamale.isa import Op, Source, encode
+from tamale_model.integer import sat32, scale_to_fixed, scaled_accumulator
+
+CONFIG = Config(**json.loads(os.environ["ARRAY_CONFIG"]))
+DECODE = np.array(CONFIG.trit_code.decode)
+
+
+def matvec(fields, issue, beats, activations, scratch):
+    """Perform MATVEC on ``scratch`` in place; return the list of (vector, row, value)."""
+    beats = iter(beats)
+    rows, bus_bytes = CONFIG.tile_rows, CONFIG.beat_bytes
+    by_slot = fields["vectors_slot"]
+    vectors = issue["slots"] if by_slot else fields["vectors"]
+    stride = issue["slot_stride"] if by_slot else fields["vector_stride"]
+    tiles, blocks = fields["tiles"], 1
+    if fields["source"] == Source.KEYS:
+        tiles = -(-(issue["position"] + 1) // rows)
+    if fields["source"] == Source.VALUES:
+        blocks = -(-(issue["position"] + 1) // CONFIG.tile_k)
+    logits = []
+
+    def scales():
+        count = -(-2 * rows // bus_bytes)
+        raw = b"".join(int(next(beats)).to_bytes(bus_bytes, "little") for _ in range(count))
+        return np.frombuffer(raw, "<u2")[:rows].astype(np.int64)
+
+    for block in range(blocks):
+        for tile in range(tiles):
+            sums = np.zeros((rows, vectors), dtype=np.int64)
+            for group in range(fields["groups"]):
+                acc = np.zeros((rows, vectors), dtype=np.int64)
+                for _ in range(fields["planes"]):
+                    acc *= 3
+                    for step in range(fields["steps"]):
+                        raw = int(next(beats)).to_bytes(bus_bytes, "little")
+                        trits = DECODE[list(raw)].reshape(rows, CONFIG.tile_k)
+                        place = fields["act"] + step
+                        place += (block * fields["groups"] + group) * fields["steps"]
+                        acc += trits @ activations[:vectors, place].T
+                result, extra = sat32(acc), None
+                if fields["scaled"]:
+                    result = scaled_accumulator(acc, scales()[:, None])
+                    if fields["aux"]:
+                        extra = scale_to_fixed(scales())
+                sums = result if group == 0 else sat32(sums + result)
+                first = fields["dst"] + tile * rows
+                if fields["to_candidates"]:
+                    continue
+                for v in range(vectors):
+                    here = slice(first + v * stride, first + v * stride + rows)
+                    old = 0 if group == 0 and block == 0 else scratch[here]
+                    scratch[here] = sat32(old + result[:, v])
+                if extra is not None:
+                    scratch[first + vectors * stride : first + vectors * stride + rows] = extra
+            if fields["to_candidates"]:
+                logits += [
+                    (v, tile * rows + r, int(sums[r, v])) for v in range(vectors) for r in range(rows)
+                ]
+    assert next(beats, None) is None
+    return logits
+
+
+def beats_of(fields, issue, rng, kind, codes):
+    """Return random beats: ``kind`` 0, 1, -1 for equal trits, None for random bytes."""
+    tiles, blocks = fields["tiles"], 1
+    if fields["source"] == Source.KEYS:
+        tiles = issue["position"] // CONFIG.tile_rows + 1
+    if fields["source"] == Source.VALUES:
+        blocks = issue["blocks"] + 1
+    scale_beats = CONFIG.scale_beats * (1 + fields["aux"]) if fields["scaled"] else 0
+    result = []
+    for _ in range(tiles * blocks * fields["groups"]):
+        for _ in range(fields["planes"] * fields["steps"]):
+            if kind is None:
+                raw = rng.integers(0, 256, CONFIG.beat_bytes, dtype=np.uint8).tobytes()
+            else:
+                code = CONFIG.trit_code
+                raw = bytes([code.encode[(kind,) * code.trits_per_byte]]) * CONFIG.beat_bytes
+            result.append(int.from_bytes(raw, "little"))
+        for _ in range(scale_beats):
+            raw = rng.choice(codes, CONFIG.beat_bytes // 2).astype("<u2").tobytes()
+            result.append(int.from_bytes(raw, "little"))
+    return result
+
+
+class Bench:
+    def __init__(self, dut, rng):
+        self.dut, self.rng = dut, rng
+        self.scratch = rng.integers(-(2**31), 2**31, CONFIG.scratchpad_elements)
+        self.activations = np.zeros((CONFIG.vectors, CONFIG.act_steps, CONFIG.tile_k), np.int64)
+        self.cycles = 0
+        self.counts = {"beat": 0, "stall_input": 0, "stall_drain": 0}
+        self.beat_cycles = []
+
+    async def reset(self):
+        dut = self.dut
+        cocotb.start_soon(Clock(dut.clk, 10, unit="ns").start())
+        for name in ("unit__issue__valid", "i__valid", "candidates__ready", "write__en"):
+            getattr(dut, name).value = 0
+        dut.rst.value = 1
+        await FallingEdge(dut.clk)
+        await FallingEdge(dut.clk)
+        dut.rst.value = 0
+
+    async def load(self, codes):
+        """Write activation memory: [vectors, act_steps, tile_k]."""
+        dut, width = self.dut, CONFIG.vu_width
+        self.activations = codes
+        for vector, flat in enumerate(codes.reshape(CONFIG.vectors, -1)):
+            for first in range(0, len(flat), width):
+                part = flat[first : first + width]
+                dut.write__en.value = (1 << len(part)) - 1
+                dut.write__vector.value = vector
+                dut.write__step.value = first // CONFIG.tile_k
+                dut.write__offset.value = first % CONFIG.tile_k
+                dut.write__data.value = sum((int(c) & 255) << 8 * n for n, c in enumerate(part))
+                await FallingEdge(dut.clk)
+        dut.write__en.value = 0
+
+    async def run(self, fields, issue, beats, stall=0.0, hold=0.0):
+        """Run one command and compare; ``stall`` and ``hold`` are chances per cycle.
+
+        Without beats, nothing must happen.
+        """
+        dut, rng, width = self.dut, self.rng, CONFIG.vu_width
+        expected = self.scratch.copy()
+        logits = []
+        if beats:
+            logits = matvec(fields, issue, beats, self.activations, expected)
+        word = encode(Op.MATVEC, **fields)
+        payload = IssueLayout.const({"command": word, **issue}).as_bits()
+        dut.unit__issue__payload.value = payload
+        dut.unit__issue__valid.value = 1
+        assert int(dut.unit__issue__ready.value)
+        assert not int(dut.scratch_write__en.value) and not int(dut.scratch_write__addr.value)
+        assert not int(dut.scratch_write__data.value)
+        await FallingEdge(dut.clk)
+        dut.unit__issue__valid.value = 0
+        dut.unit__issue__payload.value = random.getrandbits(200)
+        given, got, pending, cycles = 0, [], None, 0
+        self.beat_cycles = []
+        while True:
+            cycles += 1
+            assert cycles < 100 * len(beats) + 5000, "no end"
+            data = rng.integers(-(2**31), 2**31, width) if pending is None else pending
+            dut.scratch_read__data.value = sum(
+                (int(value) & 0xFFFFFFFF) << 32 * n for n, value in enumerate(data)
+            )
+            pending = None
+            if int(dut.scratch_read__en.value):
+                first = int(dut.scratch_read__addr.value) * width
+                pending = self.scratch[first : first + width].copy()
+            enable = int(dut.scratch_write__en.value)
+            if enable:
+                first = int(dut.scratch_write__addr.value) * width
+                data = int(dut.scratch_write__data.value)
+                for n in range(width):
+                    if enable >> n & 1:
+                        value = data >> 32 * n & 0xFFFFFFFF
+                        self.scratch[first + n] = value - (value >> 31 << 32)
+            take = rng.random() >= hold
+            dut.candidates__ready.value = int(take)
+            if take and int(dut.candidates__valid.value):
+                item = CandidateLayout.from_bits(int(dut.candidates__payload.value))
+                got.append((item.vector, item.row, item.value))
+            valid = given < len(beats) and rng.random() >= stall
+            ready = int(dut.i__ready.value)
+            dut.i__valid.value = int(valid)
+            dut.i__payload.value = beats[given] if valid else random.getrandbits(32)
+            if valid and ready:
+                given += 1
+                self.beat_cycles.append(cycles)
+            self.counts["beat"] += valid and ready
+            self.counts["stall_input"] += ready and not valid
+            if int(dut.unit__done_valid.value):
+                break
+            await FallingEdge(dut.clk)
+        dut.i__valid.value = 0
+        what = f"{fields} {issue} stall {stall} hold {hold} seed {cocotb.RANDOM_SEED}"
+        assert given == len(beats), what
+        assert got == logits, what
+        wrong = np.flatnonzero(self.scratch != expected)
+        assert not len(wrong), (
+            f"{what}: elements {wrong[:20].tolist()} are {self.scratch[wrong[:20]].tolist()}, "
+            f"not {expected[wrong[:20]].tolist()}"
+        )
+        await FallingEdge(dut.clk)
+        return cycles
+
+
+def command(rng, **given):
+    """Return random fields and issue of a MATVEC that fits the configuration; ``given`` wins."""
+    rows, unit = CONFIG.tile_rows, max(CONFIG.vu_width, CONFIG.tile_rows)
+    pick = lambda low, high: int(rng.integers(low, high + 1))  # noqa: E731
+    fields = {
+        "act": pick(0, 3),
+        "tiles": pick(1, 9),
+        "groups": int(rng.choice([1, 1, 2, 3])),
+        "planes": pick(1, CONFIG.max_planes),
+        "steps": int(rng.choice([1, 1, 2, 3, 7])),
+        "vectors": pick(1, CONFIG.vectors),
+        "vectors_slot": pick(0, 1),
+        "scaled": pick(0, 1),
+        "aux": 0,
+        "to_candidates": int(rng.random() < 0.3),
+        "source": int(rng.choice([Source.LINEAR, Source.KEYS, Source.VALUES])),
+        "head": pick(0, 255),
+        "fence": pick(0, 1),
+    }
+    if fields["scaled"]:
+        fields["aux"] = pick(0, 1)
+    fields.update(given)
+    if fields["source"] == Source.VALUES:
+        fields["to_candidates"] = 0
+    if fields["aux"]:
+        fields["groups"] = 1
+    if fields["to_candidates"] and not CONFIG.group_size:
+        fields["groups"] = 1
+    position = pick(0, CONFIG.max_context - 1)
+    if fields["source"] == Source.KEYS:
+        position %= 9 * rows
+    room = (CONFIG.act_steps - fields["act"]) // (fields["steps"] * fields["groups"])
+    position = min(position, min(room, 9) * CONFIG.tile_k - 1)
+    issue = {
+        "slots": pick(1, CONFIG.vectors),
+        "position": position,
+        "blocks": position // CONFIG.tile_k,
+        "digit": position % CONFIG.tile_k,
+        "slot": pick(0, CONFIG.vectors - 1),
+    }
+    tiles = position // rows + 1 if fields["source"] == Source.KEYS else fields["tiles"]
+    stride = -(-tiles * rows // unit) * unit + unit * pick(0, 2)
+    fields["vector_stride"] = issue["slot_stride"] = stride
+    if fields["vectors_slot"]:
+        fields["vector_stride"] = pick(0, 2**17 - 1)
+    else:
+        issue["slot_stride"] = pick(0, 2**17 - 1)
+    free = CONFIG.scratchpad_elements - (CONFIG.vectors + 1) * stride
+    fields["dst"] = unit * pick(0, free // unit)
+    return fields, issue
+
+
+def start(dut):
+    random.seed(cocotb.RANDOM_SEED)
+    cocotb.log.info("seed %s", cocotb.RANDOM_SEED)
+    return Bench(dut, np.random.default_rng(cocotb.RANDOM_SEED))
+
+
+def random_codes(rng):
+    return rng.integers(-127, 128, (CONFIG.vectors, CONFIG.act_steps, CONFIG.tile_k))
+
+
+@cocotb.test()
+async def random_commands(dut):
+    bench = start(dut)
+    rng = bench.rng
+    await bench.reset()
+    await bench.load(random_codes(rng))
+    every = np.arange(1 << 16)
+    for n in range(int(os.environ.get("ARRAY_COMMANDS", "60"))):
+        fields, issue = command(rng)
+        # Most scales where results are neither zero nor saturated, some anywhere.
+        codes = every if n % 3 == 0 else (rng.integers(6, 18, 500) << 11) + rng.integers(0, 2048, 500)
+        beats = beats_of(fields, issue, rng, None, codes)
+        stall, hold = (float(rng.choice([0, 0, 0.2, 0.7])) for _ in range(2))
+        await bench.run(fields, issue, beats, stall, hold)
+
+
+@cocotb.test()
+async def extremes(dut):
+    bench = start(dut)
+    rng = bench.rng
+    await bench.reset()
+    codes = np.array([0, 1, 0x7FF, 0x800, 12 << 11, 0xF800, 0xFFFF])
+    full = CONFIG.max_k // CONFIG.tile_k
+    for code in (127, -127, -128):
+        await bench.load(np.full((CONFIG.vectors, CONFIG.act_steps, CONFIG.tile_k), code))
+        for kind in (0, 1, -1):
+            for scaled in (0, 1):
+                fields, issue = command(
+                    rng, act=0, steps=full, planes=CONFIG.max_planes, groups=1, tiles=2, scaled=scaled,
+                    aux=scaled, to_candidates=0, source=Source.LINEAR,
+                    vectors=CONFIG.vectors, vectors_slot=0,
+                )  # fmt: skip
+                await bench.run(fields, issue, beats_of(fields, issue, rng, kind, codes))
+        # Sums over groups beyond int32.
+        fields, issue = command(
+            rng, act=0, steps=1, planes=CONFIG.max_planes, groups=4, tiles=3, scaled=1, aux=0,
+            source=Source.LINEAR,
+        )  # fmt: skip
+        await bench.run(fields, issue, beats_of(fields, issue, rng, 1, np.array([0xFFFF, 0xE000])))
+    # A count of zero takes no beat and never hangs.
+    for name in ("steps", "planes", "groups", "tiles", "vectors"):
+        fields, issue = command(rng, vectors_slot=0, source=Source.LINEAR, aux=0, scaled=0)
+        fields[name] = 0
+        await bench.run(fields, issue, [])
+
+
+@cocotb.test()
+async def rate(dut):
+    """With beats always there, tiles follow each other without a gap."""
+    bench = start(dut)
+    rng = bench.rng
+    await bench.reset()
+    await bench.load(random_codes(rng))
+    drain = CONFIG.vectors * max(1, CONFIG.tile_rows // CONFIG.vu_width)
+    codes = np.arange(1 << 16)
+    plain = dict(
+        act=0, groups=1, scaled=0, aux=0, to_candidates=0, vectors=CONFIG.vectors, vectors_slot=0,
+        source=Source.LINEAR,
+    )  # fmt: skip
+
+    async def measure(what, tiles, **changes):
+        fields, issue = command(rng, **{**plain, "tiles": tiles, **changes})
+        beats = beats_of(fields, issue, rng, None, codes)
+        cycles = await bench.run(fields, issue, beats)
+        taken = bench.beat_cycles
+        blocks = issue["blocks"] + 1 if fields["source"] == Source.VALUES else 1
+        per_tile = (taken[-1] - taken[0] + 1) / (tiles * blocks)
+        cocotb.log.info("RATE %s: %.2f cycles per tile, %d from issue to done, first beat in %d, "
+                        "done %d after the last", what, per_tile, cycles, taken[0], cycles - taken[-1])  # fmt: skip
+        return per_tile
+
+    row = CONFIG.max_k // CONFIG.tile_k
+    assert await measure("whole row", 8, steps=row, planes=1) == max(row, drain)
+    scaled = await measure("whole row, scaled", 8, steps=row, planes=1, scaled=1)
+    assert scaled <= max(row + CONFIG.scale_beats, drain + 12)
+    assert await measure("values", 8, steps=1, planes=3, source=Source.VALUES) <= max(3, drain)
+    assert await measure("values, few tiles", 2, steps=1, planes=3, source=Source.VALUES) <= drain + 12
+    await measure("keys of 64, scaled", 8, steps=-(-64 // CONFIG.tile_k), planes=3, scaled=1, aux=1)
+    await measure("head", 8, steps=row, planes=CONFIG.max_planes, scaled=1, to_candidates=1)
+    await measure("head of one plane", 8, steps=row, planes=1, scaled=1, to_candidates=1)

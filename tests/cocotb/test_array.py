@@ -1,0 +1,76 @@
+"""The ternary array with its activation memory, on both simulators."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
+from tamale.config import Config
+from tamale.gateware.array import ActivationMemory, TernaryArray
+from tamale.gateware.interfaces import ActivationWrite
+from tamale_sim import runner
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+class ArrayBench(wiring.Component):
+    """The array and its activation memory; everything else is the test's."""
+
+    def __init__(self, config):
+        self.array, self.memory = TernaryArray(config), ActivationMemory(config)
+        ports = dict(self.array.signature.members)
+        del ports["activation"]
+        super().__init__({**ports, "write": In(ActivationWrite(config))})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.array, m.submodules.memory = self.array, self.memory
+        wiring.connect(m, self.array.activation, self.memory.read)
+        wiring.connect(m, wiring.flipped(self.write), self.memory.write)
+        for name, member in self.array.signature.members.items():
+            if name == "activation":
+                continue
+            inner, outer = getattr(self.array, name), getattr(self, name)
+            if member.is_port:
+                m.d.comb += outer.eq(inner)
+            else:
+                wiring.connect(m, inner, wiring.flipped(outer))
+        return m
+
+
+CONFIGS = {
+    "default": dict(max_k=260, max_context=128),
+    "tiny": dict(vectors=1, vu_width=2),
+    "wide_words": dict(code="t4", tile_rows=1, vectors=2, vu_width=8),
+    "wide_bus": dict(bus_width=64, tile_rows=8, vectors=8, vu_width=4),
+    "serial": dict(bus_width=64, code="t4", tile_rows=2, vu_width=1),
+    "groups": dict(tile_rows=2, vectors=3, vu_width=8, group_size=64),
+    "many_rows": dict(bus_width=64, tile_rows=8, vectors=1, vu_width=8, group_size=64),
+}
+
+
+def simulate(name, simulator, commands):
+    values = {"max_k": 130, "max_context": 64, "scratchpad_elements": 4096, **CONFIGS[name]}
+    component = ArrayBench(Config(**values))
+    simulation = runner.build(component, f"array_{name}", simulator=simulator)
+    env = {"ARRAY_CONFIG": json.dumps(values), "ARRAY_COMMANDS": commands}
+    return simulation.run("cocotb_array", env=env)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_icarus(name):
+    simulate(name, "icarus", 8)
+
+
+@pytest.mark.parametrize("name", ["default", "groups"])
+def test_verilator(name):
+    simulate(name, "verilator", 60)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", CONFIGS)
+def test_campaign(name):
+    simulate(name, "verilator", 2000)
