@@ -46,10 +46,12 @@ class _Tensors:
         index = folder / "model.safetensors.index.json"
         if index.is_file():
             try:
-                names = json.loads(index.read_text())["weight_map"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise CheckpointError(f"{index}: not a safetensors index ({error})") from error
-            files = sorted({folder / str(name) for name in names.values()})
+                names = json.loads(index.read_text())["weight_map"].values()
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise CheckpointError(
+                    f"{index}: not a safetensors index ({error}); copy it again"
+                ) from error
+            files = sorted({folder / str(name) for name in names})
         else:
             files = sorted(folder.glob("*.safetensors"))
         if not files:
@@ -60,7 +62,9 @@ class _Tensors:
         self._where = {}
         for file in files:
             if not file.is_file():
-                raise CheckpointError(f"{file}: the index names this shard, but it is missing")
+                raise CheckpointError(
+                    f"{file}: the index names this shard, but it is missing; copy it into the folder"
+                )
             try:
                 handle = safe_open(file, "np")
             except (SafetensorError, OSError) as error:
@@ -74,7 +78,9 @@ class _Tensors:
 
     def get(self, name, shape=None):
         if name not in self._where:
-            raise CheckpointError(f"tensor {name!r} is missing; the checkpoint is of another kind")
+            raise CheckpointError(
+                f"tensor {name!r} is missing; the checkpoint is of another kind or lacks a file"
+            )
         file, handle = self._where[name]
         try:
             tensor = handle.get_tensor(name)
@@ -82,12 +88,31 @@ class _Tensors:
             raise CheckpointError(f"{file}: tensor {name!r} cannot be read ({error})") from error
         if shape is not None and tensor.shape != tuple(shape):
             raise CheckpointError(
-                f"{file}: tensor {name!r} has shape {list(tensor.shape)}, the config asks for {list(shape)}"
+                f"{file}: tensor {name!r} has shape {list(tensor.shape)}, "
+                f"config.json asks for {list(shape)}; they are not of one checkpoint"
+            )
+        return tensor
+
+    def floats(self, name, shape):
+        """A float32 tensor whose values are all finite."""
+        tensor = self.get(name, shape).astype(np.float32)
+        if not np.isfinite(tensor).all():
+            raise CheckpointError(
+                f"tensor {name!r} has values that are not finite; the checkpoint is damaged"
             )
         return tensor
 
     def vector(self, name, size):
-        return self.get(name, (size,)).astype(np.float32)
+        return self.floats(name, (size,))
+
+    def scale(self, name, multiply):
+        """The scale of a BitLinear's trits, by what the file says of ``weight_scale``."""
+        scale = float(self.get(name + ".weight_scale").astype(np.float32).reshape(-1)[0])
+        if not np.isfinite(scale) or scale <= 0:
+            raise CheckpointError(
+                f"{name}.weight_scale is {scale}, it must be positive; the checkpoint is damaged"
+            )
+        return scale if multiply else 1 / scale
 
     def linear(self, name, rows, k, multiply):
         """A BitLinear; ``multiply`` says what ``weight_scale`` means."""
@@ -100,14 +125,16 @@ class _Tensors:
                     f"packed {name}.weight has shape {list(weight.shape)}, "
                     f"the config asks for [{rows}/4, {k}]"
                 )
-            scale = float(self.get(name + ".weight_scale").astype(np.float32).reshape(-1)[0])
-            if not np.isfinite(scale) or scale <= 0:
-                raise CheckpointError(f"{name}.weight_scale is {scale}, it must be positive")
-            return Linear(unpack(weight), 1, scale if multiply else 1 / scale)
-        if weight.shape != (rows, k):
-            raise CheckpointError(
-                f"{name}.weight has shape {list(weight.shape)}, the config asks for [{rows}, {k}]"
-            )
+            return Linear(unpack(weight), 1, self.scale(name, multiply))
+        weight = self.floats(name + ".weight", (rows, k))
+        if name + ".weight_scale" in self:
+            # Trits that were unpacked, but not multiplied by their scale.
+            if not np.isin(weight, (-1, 0, 1)).all():
+                raise CheckpointError(
+                    f"{name} has a weight_scale, but its weights are not -1, 0 and 1; "
+                    "export it again, packed or as master weights without scale"
+                )
+            return Linear(weight.astype(np.int8), 1, self.scale(name, multiply))
         values, mean = quantise_master(weight)
         return Linear(values, 1, mean)
 
@@ -115,13 +142,16 @@ class _Tensors:
 def _config(folder):
     path = folder / "config.json"
     try:
-        return json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(
             f"{folder}: no config.json; pass the folder of a Hugging Face checkpoint"
         ) from None
     except (ValueError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: not JSON ({error}); the file is damaged") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: holds no JSON object; the file is of another kind")
+    return config
 
 
 def _graph(config, name):
@@ -134,13 +164,20 @@ def _graph(config, name):
             f"hidden_act {config['hidden_act']!r} is not supported; BitNet b1.58 2B-4T uses 'relu2'"
         )
     if config.get("rope_scaling"):
-        raise CheckpointError(f"rope_scaling {config['rope_scaling']!r} is not supported")
+        raise CheckpointError(
+            f"rope_scaling {config['rope_scaling']!r} is not supported; "
+            "this reader takes checkpoints of plain rotary embedding"
+        )
     rope = config.get("rope_parameters") or {}
+    if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
+        raise CheckpointError(
+            f"rope_parameters {rope!r} is not supported; this reader takes rope_type 'default'"
+        )
     eos = config.get("eos_token_id")
     try:
         heads = int(config["num_attention_heads"])
         hidden = int(config["hidden_size"])
-        return Graph(
+        graph = Graph(
             name=name,
             hidden=hidden,
             layers=int(config["num_hidden_layers"]),
@@ -150,16 +187,35 @@ def _graph(config, name):
             feed_forward=int(config["intermediate_size"]),
             vocabulary=int(config["vocab_size"]),
             context=int(config["max_position_embeddings"]),
-            rope_theta=float(config.get("rope_theta") or rope.get("rope_theta", 10000.0)),
+            # The default is that of transformers' BitNetConfig.
+            rope_theta=float(config.get("rope_theta") or rope.get("rope_theta", 500000.0)),
             norm_epsilon=float(config.get("rms_norm_eps", 1e-5)),
             tied=bool(config.get("tie_word_embeddings", False)),
             bos=config.get("bos_token_id"),
             eos=tuple(eos) if isinstance(eos, list) else () if eos is None else (int(eos),),
         )
     except KeyError as error:
-        raise CheckpointError(f"config.json has no {error.args[0]!r}") from None
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise CheckpointError(f"config.json has a value of the wrong kind ({error})") from None
+        raise CheckpointError(
+            f"config.json has no {error.args[0]!r}; copy the whole file of the checkpoint"
+        ) from None
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
+        raise CheckpointError(
+            f"config.json has a value of the wrong kind ({error}); the file is damaged"
+        ) from None
+    for key in (
+        "hidden", "layers", "heads", "kv_heads", "head_size", "feed_forward", "vocabulary", "context",
+    ):  # fmt: skip
+        if getattr(graph, key) < 1:
+            raise CheckpointError(
+                f"config.json gives {key} = {getattr(graph, key)}, it must be 1 or more; "
+                "the file is damaged"
+            )
+    if graph.heads % graph.kv_heads:
+        raise CheckpointError(
+            f"{graph.heads} heads do not share {graph.kv_heads} KV heads evenly; "
+            "num_attention_heads must be a multiple of num_key_value_heads"
+        )
+    return graph
 
 
 def read(path):
@@ -175,15 +231,22 @@ def read(path):
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise CheckpointError(f"{folder}: not a folder; pass the folder of a Hugging Face checkpoint")
+        raise CheckpointError(
+            f"{folder}: not a folder; pass the folder of a Hugging Face checkpoint"
+        )
     config = _config(folder)
     graph = _graph(config, folder.name)
-    if graph.heads % graph.kv_heads:
-        raise CheckpointError(f"{graph.heads} heads do not share {graph.kv_heads} KV heads evenly")
     quantisation = config.get("quantization_config") or {}
     linear_class = quantisation.get("linear_class", "bitlinear")
     if linear_class not in ("bitlinear", "autobitlinear"):
-        raise CheckpointError(f"linear_class {linear_class!r} is unknown; use bitlinear or autobitlinear")
+        raise CheckpointError(
+            f"linear_class {linear_class!r} is unknown; use bitlinear or autobitlinear"
+        )
+    if quantisation.get("use_rms_norm"):
+        raise CheckpointError(
+            "use_rms_norm is not supported; this reader takes the graph of BitNet b1.58 2B-4T, "
+            "whose linear layers have no norm of their own"
+        )
     multiply = linear_class == "autobitlinear"
     tensors = _Tensors(folder)
     layers = []
@@ -196,9 +259,15 @@ def read(path):
                 k=tensors.linear(attention + "k_proj", graph.kv_size, graph.hidden, multiply),
                 v=tensors.linear(attention + "v_proj", graph.kv_size, graph.hidden, multiply),
                 o=tensors.linear(attention + "o_proj", graph.hidden, graph.query_size, multiply),
-                gate=tensors.linear(feed_forward + "gate_proj", graph.feed_forward, graph.hidden, multiply),
-                up=tensors.linear(feed_forward + "up_proj", graph.feed_forward, graph.hidden, multiply),
-                down=tensors.linear(feed_forward + "down_proj", graph.hidden, graph.feed_forward, multiply),
+                gate=tensors.linear(
+                    feed_forward + "gate_proj", graph.feed_forward, graph.hidden, multiply
+                ),
+                up=tensors.linear(
+                    feed_forward + "up_proj", graph.feed_forward, graph.hidden, multiply
+                ),
+                down=tensors.linear(
+                    feed_forward + "down_proj", graph.hidden, graph.feed_forward, multiply
+                ),
                 input_norm=tensors.vector(prefix + "input_layernorm.weight", graph.hidden),
                 attention_norm=tensors.vector(attention + "attn_sub_norm.weight", graph.query_size),
                 post_norm=tensors.vector(prefix + "post_attention_layernorm.weight", graph.hidden),
@@ -208,9 +277,8 @@ def read(path):
             )
         )
     shape = (graph.vocabulary, graph.hidden)
-    embedding = tensors.get("model.embed_tokens.weight", shape).astype(np.float32)
-    tied = graph.tied or "lm_head.weight" not in tensors
-    head = embedding if tied else tensors.get("lm_head.weight", shape).astype(np.float32)
+    embedding = tensors.floats("model.embed_tokens.weight", shape)
+    head = embedding if graph.tied else tensors.floats("lm_head.weight", shape)
     tokenizer = folder / "tokenizer.json"
     return Model(
         graph=graph,
@@ -218,5 +286,5 @@ def read(path):
         head=head,
         layers=layers,
         final_norm=tensors.vector("model.norm.weight", graph.hidden),
-        tokenizer=tokenizer.read_text() if tokenizer.is_file() else None,
+        tokenizer=tokenizer.read_text(encoding="utf-8") if tokenizer.is_file() else None,
     )
