@@ -111,6 +111,76 @@ def test_decoder_refuses(windows, message):
             decoder.add(Ram(64).bus, base=base, size=size, name=f"w{index}")
 
 
+class SharedRam(wiring.Component):
+    first: In(wishbone.initiator())
+    second: In(wishbone.initiator())
+    third: In(wishbone.initiator())
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.arbiter = arbiter = wishbone.Arbiter()
+        m.submodules.decoder = decoder = wishbone.Decoder()
+        m.submodules.ram = ram = Ram(1024)
+        wiring.connect(m, arbiter.bus, decoder.bus)
+        decoder.add(ram.bus, base=0, size=1024, name="ram")
+        for bus in (self.first, self.second, self.third):
+            arbiter.add(bus)
+        return m
+
+
+def test_arbiter():
+    """Initiators that ask again at once do not shut the others out; bursts are not torn."""
+    served = []
+
+    def initiator(name, base):
+        async def bench(ctx, dut):
+            rng = random.Random(name)
+            bus = getattr(dut, name)
+            expected = {}
+            for _ in range(150):
+                address = base + 4 * rng.randrange(56)
+                if rng.random() < 0.5:
+                    expected[address] = rng.getrandbits(32)
+                    assert await access(ctx, bus, address, expected[address], limit=20) is not None
+                    served.append(name)
+                else:
+                    ctx.set(bus.cyc, 1)
+                    ctx.set(bus.stb, 1)
+                    ctx.set(bus.we, 0)
+                    for beat in range(8):
+                        ctx.set(bus.adr, address // 4 + beat)
+                        ctx.set(bus.cti, 7 if beat == 7 else 2)
+                        ack, waited = 0, 0
+                        while not ack:
+                            *_, ack, data = await ctx.tick().sample(bus.ack, bus.dat_r)
+                            waited += 1
+                            assert waited < (30 if beat == 0 else 2)
+                        served.append(name)
+                        assert data == expected.get(address + 4 * beat, 0)
+                    ctx.set(bus.cti, 0)
+                    ctx.set(bus.cyc, 0)
+                    ctx.set(bus.stb, 0)
+                if rng.random() < 0.1:
+                    await ctx.tick().repeat(rng.randrange(1, 5))
+
+        return bench
+
+    async def greedy(ctx, dut):
+        """Never lets go of cyc and stb."""
+        ctx.set(dut.third.cyc, 1)
+        ctx.set(dut.third.stb, 1)
+        async for _, _, ack in ctx.tick().sample(dut.third.ack):
+            if ack:
+                served.append("third")
+
+    async def second(ctx, dut):
+        await initiator("second", 512)(ctx, dut)
+        await ctx.tick().repeat(1 << 30)
+
+    simulate(SharedRam(), initiator("first", 0), second, greedy)
+    assert min(served.count(name) for name in ("first", "second", "third")) > 150
+
+
 class Registers:
     """Accesses to a block's registers by name."""
 
@@ -299,5 +369,7 @@ def test_cpu_sources(name):
     (path,) = core.verilog_sources()
     text = path.read_text()
     assert "module VexRiscv (" in text
-    assert ("DivPlugin" in text or "MulDivIterativePlugin" in text) == core.toolchain.mcpu.endswith("+m")
+    assert ("DivPlugin" in text or "MulDivIterativePlugin" in text) == core.toolchain.mcpu.endswith(
+        "+m"
+    )
     assert (core.toolchain.defines["CPU_DATA_CACHE_BYTES"] > 0) == ("module DataCache" in text)

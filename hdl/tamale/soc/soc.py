@@ -226,6 +226,11 @@ class Soc(wiring.Component):
         """What a firmware build needs to know of the CPU, a `cpu.Toolchain`."""
         return self._cpu.toolchain
 
+    @property
+    def accelerator(self):
+        """The component in the accelerator's slot, or None."""
+        return self._accelerator
+
     def load_firmware(self, image):
         """Place an image into the on-chip memory; possible until the design is elaborated.
 
@@ -253,14 +258,7 @@ class Soc(wiring.Component):
         m.submodules.bridge = bridge = self._bridge
         m.submodules.mux = mux = self._mux
 
-        signature = wishbone.initiator()
-        m.submodules.arbiter = arbiter = wishbone.Arbiter(
-            addr_width=signature.addr_width,
-            data_width=signature.data_width,
-            granularity=signature.granularity,
-            features=signature.features,
-        )
-        # A data access goes first when both wait: the pipeline behind it holds the next fetch.
+        m.submodules.arbiter = arbiter = wishbone.Arbiter()
         arbiter.add(cpu.data_bus)
         arbiter.add(cpu.instruction_bus)
         m.submodules.decoder = decoder = wishbone.Decoder()

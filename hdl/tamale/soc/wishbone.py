@@ -1,10 +1,11 @@
 """Wishbone B4 buses of the system: signature, arbiter, and a decoder that never hangs.
 
 ``amaranth_soc`` is not published under its own name; ``luna-soc`` carries it. This is the only file
-that knows so. Taken from it: :class:`Signature`, :class:`Interface`, :class:`Arbiter`,
-:class:`CycleType`. Written here: :class:`Decoder`, because the library's answers an access outside
-every window with silence, which stops the CPU for ever, and because its 32-bit CSR bridge does not
-attach to a byte-addressed bus.
+that knows so. Taken from it: :class:`Signature`, :class:`Interface`, :class:`CycleType`. Written
+here, because with the library's the CPU can wait for ever: :class:`Decoder`, since its decoder does
+not answer an access outside every window, and :class:`Arbiter`, since its arbiter never takes the
+bus from an initiator that starts the next access at once (VexRiscv without caches does). Its 32-bit
+CSR bridge does not attach to a byte-addressed bus.
 
 Source: Wishbone B4, chapters 3 (classic cycles) and 4 (registered feedback, ``cti``).
 """
@@ -12,8 +13,8 @@ Source: Wishbone B4, chapters 3 (classic cycles) and 4 (registered feedback, ``c
 import luna_soc  # noqa: F401  (puts the vendored amaranth_soc on the import path)
 from amaranth import Module, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In
-from amaranth_soc.wishbone import Arbiter, CycleType, Interface, Signature
+from amaranth.lib.wiring import In, Out
+from amaranth_soc.wishbone import CycleType, Interface, Signature
 
 __all__ = ["Arbiter", "CycleType", "Decoder", "Interface", "Signature", "initiator", "target"]
 
@@ -50,6 +51,61 @@ def target(size):
         granularity=8,
         features={"err", "cti", "bte"},
     )
+
+
+class Arbiter(wiring.Component):
+    """Lets several initiators share a bus, access by access, in turn.
+
+    The bus changes hands after an access or a burst, or when its holder asks for nothing; a change
+    takes effect in the next cycle. An initiator that is not served keeps waiting.
+
+    Members
+    -------
+    bus : ``Out(initiator())``
+        The shared bus.
+    """
+
+    def __init__(self):
+        self._initiators = []
+        super().__init__({"bus": Out(initiator())})
+
+    def add(self, bus):
+        """Connect an initiator's bus (its ``cyc`` is an input of the arbiter)."""
+        self._initiators.append(bus)
+
+    def elaborate(self, platform):
+        m = Module()
+        count = len(self._initiators)
+        holder = Signal(range(max(2, count)))
+        inside_burst, finished, release = Signal(), Signal(), Signal()
+        burst = self.bus.cti == CycleType.INCR_BURST
+        m.d.comb += [
+            finished.eq((self.bus.ack | self.bus.err) & ~burst),
+            release.eq(finished | ~self.bus.cyc | ~self.bus.stb & ~inside_burst),
+        ]
+        with m.If(~self.bus.cyc | finished):
+            m.d.sync += inside_burst.eq(0)
+        with m.Elif(self.bus.ack):
+            m.d.sync += inside_burst.eq(1)
+        with m.Switch(holder):
+            for index, initiator_bus in enumerate(self._initiators):
+                with m.Case(index):
+                    m.d.comb += [
+                        getattr(self.bus, name).eq(getattr(initiator_bus, name))
+                        for name in ("adr", "dat_w", "sel", "cyc", "stb", "we", "cti", "bte")
+                    ]
+                    m.d.comb += [
+                        initiator_bus.ack.eq(self.bus.ack),
+                        initiator_bus.err.eq(self.bus.err),
+                    ]
+                    # The nearest one behind the holder that asks; assigned last, it wins.
+                    for step in reversed(range(1, count)):
+                        other = (index + step) % count
+                        with m.If(release & self._initiators[other].cyc):
+                            m.d.sync += holder.eq(other)
+        for initiator_bus in self._initiators:
+            m.d.comb += initiator_bus.dat_r.eq(self.bus.dat_r)
+        return m
 
 
 class Decoder(wiring.Component):
