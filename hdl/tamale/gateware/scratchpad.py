@@ -14,8 +14,8 @@ class Scratchpad(wiring.Component):
     """A memory with two read ports and one write port, ``vu_width`` elements a word.
 
     Two copies of the memory are written alike, one for each read port, because block RAM has one
-    read and one write port. A word is read one cycle after ``en`` and holds until the next ``en``; a
-    write is seen by reads that start in a later cycle, a read of the same word in the same cycle
+    read and one write port. A word is read one cycle after ``en`` and holds until the next ``en``;
+    a write is seen by reads that start in a later cycle, a read of the same word in the same cycle
     returns the word from before.
 
     Parameters

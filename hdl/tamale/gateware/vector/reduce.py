@@ -1,0 +1,86 @@
+"""Reductions over the results of a command."""
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from tamale.gateware.vector.layout import log2_width
+from tamale.isa import Reduce
+
+__all__ = ["Reducer"]
+
+_WIDTH = 48
+
+
+class Reducer(wiring.Component):
+    """Gathers the largest magnitude, the sum or the maximum: an accumulator per lane, folded at the end.
+
+    A word counts two cycles after it came in. After the last one has, ``fold`` is raised for the
+    levels log2(vu_width) - 1 down to 0, one a cycle; ``total`` holds from the next cycle until
+    ``clear``.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    mode : In(Reduce)
+        Stays from ``clear`` on.
+    clear : In(1)
+        Forget everything.
+    mask : In(vu_width)
+        Elements of ``values`` that count.
+    values : In(data.ArrayLayout(signed(32), vu_width))
+    fold : In(max(1, log2 vu_width))
+        Bit k: merge lanes 2**k to 2**(k+1) - 1 into the lower ones.
+    total : Out(signed(48))
+        ABSMAX: 0 to 2**31; SUM: modulo 2**48; MAX: -2**31 if nothing came in.
+    """
+
+    def __init__(self, config):
+        self._width = config.vu_width
+        self._levels = log2_width(config)
+        super().__init__(
+            {
+                "mode": In(Reduce),
+                "clear": In(1),
+                "mask": In(self._width),
+                "values": In(data.ArrayLayout(signed(32), self._width)),
+                "fold": In(max(1, self._levels)),
+                "total": Out(signed(_WIDTH)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        width = self._width
+        folding, largest, neutral = Signal(), Signal(), Signal(signed(33))
+        m.d.comb += [
+            folding.eq(self.fold != 0),
+            largest.eq(self.mode == Reduce.MAX),
+            neutral.eq(Mux(largest, -(2**31), 0)),
+        ]
+        kept = [Signal(signed(_WIDTH), name=f"kept{i}") for i in range(width)]
+        for i in range(width):
+            term, value = Signal(signed(33), name=f"term{i}"), self.values[i]
+            magnitude = Mux((self.mode == Reduce.ABSMAX) & value[-1], -value, value)
+            m.d.sync += term.eq(Mux(self.mask[i], magnitude, neutral))
+
+            other = Signal(signed(_WIDTH), name=f"other{i}")
+            m.d.comb += other.eq(term)
+            active = ~folding
+            for level in range(self._levels):
+                if i < 1 << level:
+                    active |= self.fold[level]
+                    with m.If(self.fold[level]):
+                        m.d.comb += other.eq(kept[i + (1 << level)])
+            with m.If(self.clear):
+                m.d.sync += kept[i].eq(neutral)
+            with m.Elif(active):
+                with m.If(self.mode == Reduce.SUM):
+                    m.d.sync += kept[i].eq(kept[i] + other)
+                with m.Elif(other > kept[i]):
+                    m.d.sync += kept[i].eq(other)
+        m.d.comb += self.total.eq(kept[0])
+        return m

@@ -1,0 +1,50 @@
+"""Vector unit with scratchpad and scalars against the golden machine."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from tamale.config import Config
+from tamale_sim import runner
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from vector_bench import VectorBench  # noqa: E402
+
+SMALL = dict(scratchpad_elements=1024, max_context=256, max_k=256, vectors=2)
+
+
+def simulate(simulator, commands=150, testcase=None, **changes):
+    changes = SMALL | changes
+    config = Config(**changes)
+    text = runner.to_verilog(VectorBench(config), "vector_bench")
+    if simulator == "icarus":
+        # Icarus runs `always @*` for the first time when something changes, which for an idle FSM is
+        # after the test has looked at it.
+        text = text.replace("always @*", "always_comb")
+    simulation = runner.build(text, "vector_bench", simulator=simulator)
+    env = {"CONFIG": json.dumps(changes), "COMMANDS": commands}
+    simulation.run("cocotb_vector", testcase=testcase, env=env)
+
+
+@pytest.mark.parametrize("simulator", runner.SIMULATORS)
+def test_vector(simulator):
+    if simulator == "verilator":
+        simulate(simulator, commands=400)
+    else:  # about a hundredth of the speed
+        simulate(simulator, commands=15, testcase=["random_commands", "cycles"])
+
+
+@pytest.mark.parametrize(
+    "vu_width, tile",
+    [
+        (1, dict(code="t4", tile_rows=4)),  # tile_k 4
+        (2, dict(tile_rows=2)),  # tile_k 10
+        (8, dict(code="t4", tile_rows=4)),  # several K steps in a word
+        (16, dict(tile_rows=4)),  # deeper pipeline
+    ],
+    ids=["1-4", "2-10", "8-4", "16-5"],
+)
+def test_width(vu_width, tile):
+    simulate("verilator", vu_width=vu_width, **tile)
