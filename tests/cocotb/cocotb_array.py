@@ -66,7 +66,9 @@ def matvec(fields, issue, beats, activations, scratch):
                     scratch[first + vectors * stride : first + vectors * stride + rows] = extra
             if fields["to_candidates"]:
                 logits += [
-                    (v, tile * rows + r, int(sums[r, v])) for v in range(vectors) for r in range(rows)
+                    (v, tile * rows + r, int(sums[r, v]))
+                    for v in range(vectors)
+                    for r in range(rows)
                 ]
     assert next(beats, None) is None
     return logits
@@ -272,7 +274,8 @@ async def random_commands(dut):
     for n in range(int(os.environ.get("ARRAY_COMMANDS", "60"))):
         fields, issue = command(rng)
         # Most scales where results are neither zero nor saturated, some anywhere.
-        codes = every if n % 3 == 0 else (rng.integers(6, 18, 500) << 11) + rng.integers(0, 2048, 500)
+        usual = (rng.integers(6, 18, 500) << 11) + rng.integers(0, 2048, 500)
+        codes = usual if n % 3 else every
         beats = beats_of(fields, issue, rng, None, codes)
         stall, hold = (float(rng.choice([0, 0, 0.2, 0.7])) for _ in range(2))
         await bench.run(fields, issue, beats, stall, hold)
@@ -290,8 +293,8 @@ async def extremes(dut):
         for kind in (0, 1, -1):
             for scaled in (0, 1):
                 fields, issue = command(
-                    rng, act=0, steps=full, planes=CONFIG.max_planes, groups=1, tiles=2, scaled=scaled,
-                    aux=scaled, to_candidates=0, source=Source.LINEAR,
+                    rng, act=0, steps=full, planes=CONFIG.max_planes, groups=1, tiles=2,
+                    scaled=scaled, aux=scaled, to_candidates=0, source=Source.LINEAR,
                     vectors=CONFIG.vectors, vectors_slot=0,
                 )  # fmt: skip
                 await bench.run(fields, issue, beats_of(fields, issue, rng, kind, codes))
@@ -329,8 +332,10 @@ async def rate(dut):
         taken = bench.beat_cycles
         blocks = issue["blocks"] + 1 if fields["source"] == Source.VALUES else 1
         per_tile = (taken[-1] - taken[0] + 1) / (tiles * blocks)
-        cocotb.log.info("RATE %s: %.2f cycles per tile, %d from issue to done, first beat in %d, "
-                        "done %d after the last", what, per_tile, cycles, taken[0], cycles - taken[-1])  # fmt: skip
+        cocotb.log.info(
+            "RATE %s: %.2f cycles per tile; first beat in cycle %d, done %d after the last",
+            what, per_tile, taken[0], cycles - taken[-1],
+        )  # fmt: skip
         return per_tile
 
     row = CONFIG.max_k // CONFIG.tile_k
@@ -338,7 +343,29 @@ async def rate(dut):
     scaled = await measure("whole row, scaled", 8, steps=row, planes=1, scaled=1)
     assert scaled <= max(row + CONFIG.scale_beats, drain + 12)
     assert await measure("values", 8, steps=1, planes=3, source=Source.VALUES) <= max(3, drain)
-    assert await measure("values, few tiles", 2, steps=1, planes=3, source=Source.VALUES) <= drain + 12
+    few = await measure("values, few tiles", 2, steps=1, planes=3, source=Source.VALUES)
+    assert few <= drain + 12
     await measure("keys of 64, scaled", 8, steps=-(-64 // CONFIG.tile_k), planes=3, scaled=1, aux=1)
     await measure("head", 8, steps=row, planes=CONFIG.max_planes, scaled=1, to_candidates=1)
     await measure("head of one plane", 8, steps=row, planes=1, scaled=1, to_candidates=1)
+
+
+@cocotb.test()
+async def back_to_back(dut):
+    """Short drains that follow each other as closely as they may, and come back to their words."""
+    bench = start(dut)
+    rng = bench.rng
+    await bench.reset()
+    await bench.load(random_codes(rng))
+    for tiles in (1, 2, 3, 5, 7, 8, 9):
+        for vectors in {1, CONFIG.vectors}:
+            fields, issue = command(
+                rng, act=0, steps=1, planes=1 + tiles % 2, groups=1, tiles=tiles, scaled=0, aux=0,
+                to_candidates=0, source=Source.VALUES, vectors=vectors, vectors_slot=0,
+            )  # fmt: skip
+            issue["blocks"] = min(5, CONFIG.act_steps - 1)
+            issue["position"] = issue["blocks"] * CONFIG.tile_k
+            await bench.run(fields, issue, beats_of(fields, issue, rng, None, np.array([0])))
+            fields["source"] = Source.LINEAR
+            fields["groups"] = 4
+            await bench.run(fields, issue, beats_of(fields, issue, rng, None, np.array([0])))
