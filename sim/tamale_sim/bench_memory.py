@@ -232,9 +232,10 @@ def main(arguments=None):
         words = options.size * 8 // part.data_bits
         cycles, refreshing = counters["cycles"], counters["refresh_cycles"]
         rate = options.size * clock / cycles / 1e6
+        of_peak, of_rest = 100 * words / cycles, 100 * words / (cycles - refreshing)
         print(
             f"{name:<14}{clock / 1e6:>5.0f}{latency:>4}{width:>6}{beats:>7}{postpone:>10}"
-            f"{cycles:>10}{words:>10}{100 * words / cycles:>11.2f}{100 * words / (cycles - refreshing):>21.2f}"
+            f"{cycles:>10}{words:>10}{of_peak:>11.2f}{of_rest:>21.2f}"
             f"{rate:>8.1f}"
         )
 
