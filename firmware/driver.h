@@ -42,10 +42,11 @@ uint32_t driver_candidates(uint32_t slot, struct candidate *best);
 /* A scalar register of a slot. */
 struct scalar driver_scalar(uint32_t slot, uint32_t name);
 
+/* A performance counter, TAMALE_ACCELERATOR_COUNTER_SELECT_INDEX_*, as it was when the last job ended. */
+uint64_t driver_counter(uint32_t counter);
+
 /* 0, or the code of the fault that stopped the accelerator; `info` as its register says. */
 uint32_t driver_fault(uint32_t *info);
-/* A short name of a fault code. */
-const char *driver_fault_name(uint32_t code);
 /* Brings the accelerator back to its idle state; what was queued is lost. */
 void driver_reset(void);
 

@@ -1,7 +1,5 @@
 /* Runs a model: checks the image, takes prompts from the host, keeps the accelerator busy, samples,
  * prints. Vectors never pass through here; this core sees tokens, candidates and counters. */
-#include <string.h>
-
 #include "console.h"
 #include "driver.h"
 #include "hal.h"
@@ -49,7 +47,6 @@ static uint32_t crc_word(uint32_t crc, uint32_t value) {
 static void report_fault(uint32_t code, uint32_t info) {
     record_begin("fault");
     record_number("code", code);
-    record_text("name", driver_fault_name(code));
     record_number("info", info);
     record_end();
     driver_reset();
@@ -188,8 +185,8 @@ static void report_job(uint32_t slots, bool head, uint64_t cycles, uint64_t head
 static uint64_t cycles_before, head_cycles_before;
 
 static void job_cycles(uint64_t *cycles, uint64_t *head_cycles) {
-    uint64_t head_now = driver_counter(DRIVER_HEAD_CYCLES);
-    uint64_t now = driver_counter(DRIVER_LAYER_CYCLES) + head_now;
+    uint64_t head_now = driver_counter(TAMALE_ACCELERATOR_COUNTER_SELECT_INDEX_HEAD_CYCLES);
+    uint64_t now = driver_counter(TAMALE_ACCELERATOR_COUNTER_SELECT_INDEX_LAYERS_CYCLES) + head_now;
     *cycles = now - cycles_before;
     *head_cycles = head_now - head_cycles_before;
     cycles_before = now;
@@ -208,7 +205,7 @@ static void submit(const struct driver_slot *slots, uint32_t count, bool head) {
 
 /* Samples the next token of a sequence from a slot's candidates. */
 static void sample(uint32_t sequence, uint32_t slot) {
-    struct candidate best[TAMALE_ACCELERATOR_CANDIDATES];
+    struct candidate best[TAMALE_ACCELERATOR_CANDIDATES_INIT];
     uint32_t count = driver_candidates(slot, best);
     struct sequence *s = &sequences[sequence];
     candidates_sort(best, count);
@@ -276,9 +273,8 @@ static bool prefill(uint32_t sequence) {
 
 static void generate(void) {
     stopped = false;
-    job_cycles(&cycles_before, &head_cycles_before);
-    cycles_before = driver_counter(DRIVER_LAYER_CYCLES) + driver_counter(DRIVER_HEAD_CYCLES);
-    head_cycles_before = driver_counter(DRIVER_HEAD_CYCLES);
+    uint64_t cycles, head_cycles;
+    job_cycles(&cycles, &head_cycles);
     for (uint32_t i = 0; i < request.sequences; i++) {
         sequences[i].position = sequences[i].made = 0;
         sequences[i].last = NO_TOKEN;
@@ -299,7 +295,6 @@ static void generate(void) {
         if (!count) break;
         submit(slots, count, true);
         if (!wait_for(0)) return;
-        uint64_t cycles, head_cycles;
         job_cycles(&cycles, &head_cycles);
         for (uint32_t i = 0; i < count; i++) sample(who[i], i);
         report_job(count, true, cycles, head_cycles);
@@ -308,10 +303,37 @@ static void generate(void) {
     for (uint32_t i = 0; i < request.sequences; i++) report_end(i);
 }
 
+static const struct {
+    const char *name;
+    uint32_t index;
+} counters[] = {
+#define COUNTER(name, index) {#name, TAMALE_ACCELERATOR_COUNTER_SELECT_INDEX_##index}
+    COUNTER(cycles, CYCLES),
+    COUNTER(layers_cycles, LAYERS_CYCLES),
+    COUNTER(layers_beats, LAYERS_BEATS),
+    COUNTER(head_cycles, HEAD_CYCLES),
+    COUNTER(head_beats, HEAD_BEATS),
+    COUNTER(loader_cycles, LOADER_CYCLES),
+    COUNTER(array_cycles, ARRAY_CYCLES),
+    COUNTER(vector_cycles, VECTOR_CYCLES),
+    COUNTER(scalar_cycles, SCALAR_CYCLES),
+    COUNTER(kv_writer_cycles, KV_WRITER_CYCLES),
+    COUNTER(sequencer_cycles, SEQUENCER_CYCLES),
+    COUNTER(array_starved, ARRAY_STARVED),
+    COUNTER(array_draining, ARRAY_DRAINING),
+    COUNTER(fence_wait, FENCE_WAIT),
+    COUNTER(fifo_full, FIFO_FULL),
+    COUNTER(memory_wait, MEMORY_WAIT),
+    COUNTER(walker_idle, WALKER_IDLE),
+    COUNTER(saturations, SATURATIONS),
+    COUNTER(queue_empty, QUEUE_EMPTY),
+    COUNTER(jobs, JOBS),
+};
+
 static void stats(void) {
     record_begin("stats");
-    for (uint32_t i = 0; i < DRIVER_COUNTERS; i++) record_number(driver_counter_name(i), driver_counter(i));
-    record_number("jobs", driver_jobs_done());
+    for (uint32_t i = 0; i < sizeof counters / sizeof *counters; i++)
+        record_number(counters[i].name, driver_counter(counters[i].index));
     record_end();
 }
 
@@ -360,21 +382,26 @@ static void command_generate(void) {
     generate();
 }
 
+static bool same(const char *a, const char *b) {
+    while (*a && *a == *b) a++, b++;
+    return *a == *b;
+}
+
 static void serve(void) {
     char command[CONSOLE_WORD];
     for (;;) {
         record_begin("idle");
         record_end();
         while (!console_word(command) && !console_bad()) console_next_line();
-        if (!strcmp(command, "prompt") && !console_bad())
+        if (same(command, "prompt") && !console_bad())
             command_prompt();
-        else if (!strcmp(command, "clear") && !console_bad())
+        else if (same(command, "clear") && !console_bad())
             for (uint32_t i = 0; i < SEQUENCES_MAX; i++) sequences[i].prompt_length = 0;
-        else if (!strcmp(command, "generate") && !console_bad())
+        else if (same(command, "generate") && !console_bad())
             command_generate();
-        else if (!strcmp(command, "stats") && !console_bad())
+        else if (same(command, "stats") && !console_bad())
             stats();
-        else if (!strcmp(command, "halt") && !console_bad())
+        else if (same(command, "halt") && !console_bad())
             return;
         else {
             error("unknown_command");

@@ -83,7 +83,9 @@ class BoardTop(wiring.Component):
             m.d.comb += self.violation.eq(ram.violation)
         else:
             m.submodules.memory = ram = memory.IdealMemory(
-                port,
+                data_width=port.data_width,
+                addr_width=port.addr_width,
+                id_width=port.id_width,
                 size=config.memory_bytes,
                 beats_every=max(1, config.bus_width // 16),
             )

