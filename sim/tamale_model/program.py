@@ -130,9 +130,11 @@ class Compiler:
         self._check()
         self.align = max(config.vu_width, config.tile_rows)
         self.head_block = graph.head_size & -graph.head_size
-        # 2**11 above the largest embedding is room for the outliers of deep models; the rest is fraction.
+        # Massive activations of deep models reach some 10,000 times the embedding, so 2**16 above its
+        # largest element is room for them. The rest is fraction: 15 bits below the largest element,
+        # where 12 were no worse in the fidelity of the demonstration models.
         largest = float(np.abs(model.embedding).max()) or 1.0
-        self.residual_bits = 19 - math.ceil(math.log2(largest))
+        self.residual_bits = 15 - math.ceil(math.log2(largest))
         self._layout()
 
     def _check(self):
@@ -345,6 +347,9 @@ class Compiler:
         config, graph = self.config, self.graph
         block = math.sqrt(self.head_block)
         self.attention_bits = self._attention_bits()
+        # Scales of values are at most 2**(29 - attention_bits) / limit; this many bits bring that below
+        # 2**11, the largest that fits 32 bits in units of 2**-20, so that small ones keep their digits.
+        self.value_bits = self.attention_bits - 18 + int(math.log2(limit(config.value_planes)))
         head = self._head_linear
         values = {
             "one": 1,
@@ -359,7 +364,7 @@ class Compiler:
             "value_limit": limit(config.value_planes),
             "probability_limit": 16383,
             # Probabilities come as e * v >> 16 with e in 2**-15 (which cancels) and v in 2**-20.
-            "head_output": 2.0 ** (self.attention_bits - 4) / 16383 / block,
+            "head_output": 2.0 ** (self.attention_bits - self.value_bits - 4) / 16383 / block,
             "final_norm": self._gain_unit(self.model.final_norm),
             "logit": head[1].unit,
         }
@@ -459,7 +464,7 @@ class Compiler:
         values = {
             "input_norm": self._gain_unit(layer.input_norm),
             "key": packed["k"].unit * 2.0 ** -extra["k"] / limit(config.key_planes) / block,
-            "value": packed["v"].unit / limit(config.value_planes) / block,
+            "value": packed["v"].unit / limit(config.value_planes) / block * 2.0**self.value_bits,
             # Scores are in units of 2**-8; exp2 takes units of 2**-16.
             "query": packed["q"].unit * 2.0 ** (8 - extra["q"]) / 127 / block
             * math.log2(math.e) / math.sqrt(graph.head_size),
