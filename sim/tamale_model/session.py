@@ -83,6 +83,8 @@ class GoldenSession:
             Most new tokens of a sequence; a stop token or a full context ends it earlier.
         """
         vectors, context = self.config.vectors, self.image.fields["context"]
+        if len(prompts) > len(self.samplers):
+            raise ValueError(f"{len(prompts)} prompts for {len(self.samplers)} parallel sequences")
         stop = set(self.image.stop_tokens)
         last, position = [], []
         for sequence, prompt in enumerate(prompts):
