@@ -43,6 +43,7 @@ class Bench:
             "peek__en", "peek__addr", "poke__en", "poke__addr", "poke__data",
         ):  # fmt: skip
             getattr(dut, name).value = 0
+        await self._wake()
         dut.rst.value = 1
         await self.tick()
         await self.tick()
@@ -52,6 +53,25 @@ class Bench:
         for slot in range(CONFIG.vectors):
             for name in range(32 if slot else 0, 64):
                 await self.set_scalar(name, slot, integer.ZERO)
+
+    async def _wake(self):
+        """Let both units perform something blindly.
+
+        Icarus runs `always @*` for the first time when something in it changes; what depends on the
+        state of an idle unit alone is undefined until then.
+        """
+        for unit, word in (
+            ("vector", encode(Op.VEC, n=1, destination=Destination.ACTIVATION)),
+            ("scalar", encode(Op.SCALAR, operation=ScalarOp.SCALE)),
+        ):
+            getattr(self.dut, f"{unit}__issue__payload").value = word
+            getattr(self.dut, f"{unit}__issue__valid").value = 1
+            await self.tick()
+            if unit == "vector":  # ready in the second cycle
+                await self.tick()
+            getattr(self.dut, f"{unit}__issue__valid").value = 0
+            for _ in range(40):
+                await self.tick()
 
     async def tick(self):
         await FallingEdge(self.dut.clk)
@@ -302,7 +322,7 @@ async def random_commands(dut):
 
 @cocotb.test()
 async def hadamard_blocks(dut):
-    """Every block size, with the fewest and with many blocks, on values that clip and that do not."""
+    """Every block size, one block and many, on values that clip and on values that do not."""
     bench = await begin(dut)
     for log2_block in range(8):
         block = 1 << log2_block

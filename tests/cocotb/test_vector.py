@@ -18,12 +18,7 @@ SMALL = dict(scratchpad_elements=1024, max_context=256, max_k=256, vectors=2)
 def simulate(simulator, commands=150, testcase=None, **changes):
     changes = SMALL | changes
     config = Config(**changes)
-    text = runner.to_verilog(VectorBench(config), "vector_bench")
-    if simulator == "icarus":
-        # Icarus runs `always @*` for the first time when something changes, which for an idle FSM is
-        # after the test has looked at it.
-        text = text.replace("always @*", "always_comb")
-    simulation = runner.build(text, "vector_bench", simulator=simulator)
+    simulation = runner.build(VectorBench(config), "vector_bench", simulator=simulator)
     env = {"CONFIG": json.dumps(changes), "COMMANDS": commands}
     simulation.run("cocotb_vector", testcase=testcase, env=env)
 

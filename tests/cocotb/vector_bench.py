@@ -10,7 +10,7 @@ from tamale.gateware.vector import VectorUnit
 
 
 class VectorBench(wiring.Component):
-    """What the test drives in the executor's place; ``peek`` and ``poke`` look into the scratchpad."""
+    """What the test drives in the executor's place; ``peek`` and ``poke`` reach the scratchpad."""
 
     def __init__(self, config):
         self._config = config

@@ -48,7 +48,7 @@ def ItemLayout(config):
 
     ``valid``; ``mask``: elements before n; ``write``: elements to write; ``a``, ``b``, ``dst``:
     word addresses; ``step``, ``offset``: place in activation memory; ``partial``: product that only
-    the next item completes; ``minus``, ``plus``: subtract this product from the one before, or add it;
+    the next item completes; ``minus``, ``plus``: take this product from the last one, or add it;
     ``add``, ``subtract``: what to do with the addend; ``in_word``: transform within the word;
     ``reduce``: takes part in the reduction.
     """

@@ -13,7 +13,7 @@ _WIDTH = 48
 
 
 class Reducer(wiring.Component):
-    """Gathers the largest magnitude, the sum or the maximum: an accumulator per lane, folded at the end.
+    """Gathers the largest magnitude, the sum or the maximum per lane, then folds the lanes.
 
     A word counts two cycles after it came in. After the last one has, ``fold`` is raised for the
     levels log2(vu_width) - 1 down to 0, one a cycle; ``total`` holds from the next cycle until

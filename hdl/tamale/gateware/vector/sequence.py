@@ -187,7 +187,7 @@ class Sequencer(wiring.Component):
                     stride.eq(1),
                     block.eq((1 << field["log2_block"]) >> levels),
                     # The pass of stride 1 reads blocks of two words.
-                    wait.eq(2 + timing.result),
+                    wait.eq(2 + timing.result - 1),
                     drain.eq(Mux(is_exp, timing.exponential + 1, timing.code)),
                 ]
                 with m.If(n == 0):
