@@ -8,7 +8,10 @@
 // timing rule of the memory (3). A line of JSON on standard error closes the run.
 
 #include <fcntl.h>
-#include <poll.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#include <signal.h>
+#endif
 #include <unistd.h>
 
 #include <chrono>
@@ -83,6 +86,10 @@ void put(const void* data, size_t size) {
 }  // namespace
 
 int main(int argc, char** argv) {
+#ifdef __linux__
+    // A simulation without anybody to read it would run for ever.
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+#endif
     VerilatedContext context;
     context.commandArgs(argc, argv);
     const char *logits_path = nullptr, *trace_path = nullptr;
