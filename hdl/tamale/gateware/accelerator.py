@@ -316,20 +316,21 @@ class Accelerator(wiring.Component):
         """OR the ports of the units together; add the processor's reads between jobs."""
         width = self._config.vu_width
         lane_bits = width.bit_length() - 1
-        index, en = Signal(17), Signal()
-        with m.If(regs.scratch_index.write_strobe):
-            m.d.sync += index.eq(regs.scratch_index.value)
-        with m.Elif(regs.scratch_value.read_strobe):
-            m.d.sync += index.eq(index + 1)
-        # The word is there two cycles after the strobe: before the bus can come again.
-        m.d.sync += en.eq(regs.scratch_index.write_strobe | regs.scratch_value.read_strobe)
-        held, fresh = Signal(signed(32)), Signal()
+        # The access after the one that sets the index may come two cycles later, so the memory is read
+        # in the cycle of the strobe and its answer passed on in the next.
+        index, following, fresh = Signal(17), Signal(17), Signal()
+        moved = regs.scratch_index.write_strobe | regs.scratch_value.read_strobe
+        m.d.comb += following.eq(
+            Mux(regs.scratch_index.write_strobe, regs.scratch_index.value, index + 1)
+        )
+        m.d.sync += fresh.eq(moved)
+        with m.If(moved):
+            m.d.sync += index.eq(following)
+        held = Signal(signed(32))
         lane = scratchpad.a.data[index[:lane_bits]] if lane_bits else scratchpad.a.data[0]
-        m.d.sync += fresh.eq(en)
         with m.If(fresh):
             m.d.sync += held.eq(lane)
         m.d.comb += regs.scratch_value.value.eq(Mux(fresh, lane, held))
-        peek = en & executor.idle
 
         reads_a = [vector.a, array.scratch_read, writer.a]
         reads_b = [vector.b, writer.b]
@@ -339,8 +340,8 @@ class Accelerator(wiring.Component):
                 port.addr.eq(_any(user.addr for user in users)),
             ]
             m.d.comb += [user.data.eq(port.data) for user in users]
-        with m.If(peek):
-            m.d.comb += [scratchpad.a.en.eq(1), scratchpad.a.addr.eq(index >> lane_bits)]
+        with m.If(moved & executor.idle):
+            m.d.comb += [scratchpad.a.en.eq(1), scratchpad.a.addr.eq(following >> lane_bits)]
         writes = [loader.write, array.scratch_write, vector.write]
         m.d.comb += [
             scratchpad.write.en.eq(_any(user.en for user in writes)),
