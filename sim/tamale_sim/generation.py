@@ -61,6 +61,7 @@ class Generation:
         self.simulation = None
         self.interrupted = False
         self.checked = self.mismatch = None
+        self.checked_logits = 0
         self.seconds = 0.0
         self._decode = []  # (cycles, head cycles, slots, useful layer bytes, useful head bytes)
         self._prefill_cycles = 0
@@ -137,13 +138,31 @@ class Generation:
         return result
 
     def check(self, golden):
-        """Compare the tokens with those of the golden model, as far as they were generated."""
+        """Compare with the golden model as far as this run went: tokens, and logits where both have them.
+
+        Parameters
+        ----------
+        golden : Generation
+        """
         self.checked = sum(map(len, self.tokens))
-        for s, (own, other) in enumerate(zip(self.tokens, golden, strict=True)):
+        for s, (own, other) in enumerate(zip(self.tokens, golden.tokens, strict=True)):
             if own != other[: len(own)]:
                 at = next(i for i, (a, b) in enumerate(zip(own, other, strict=False)) if a != b)
                 self.mismatch = f"sequence {s}, token {at}: board {own[at]}, golden {other[at]}"
                 return
+        for s, (own, other) in enumerate(zip(self._logits, golden._logits, strict=True)):
+            if not own or not other:
+                continue
+            own, other = np.concatenate(own), np.concatenate(other)
+            differ = np.argwhere(own != other[: len(own)])
+            if len(differ):
+                position, row = differ[0]
+                self.mismatch = (
+                    f"sequence {s}, position {position}, logit {row}: board {own[position, row]}, "
+                    f"golden {other[position, row]} ({len(differ)} logits differ)"
+                )
+                return
+            self.checked_logits += own.size
 
     @property
     def measured(self):

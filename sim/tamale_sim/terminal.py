@@ -110,7 +110,9 @@ class Display:
             lines.append(
                 f"NOT equal to the golden model: {generation.mismatch}"
                 if generation.mismatch
-                else f"all {generation.checked} tokens equal to the golden model's"
+                else f"all {generation.checked} tokens"
+                + (f" and {generation.checked_logits:,} logits" if generation.checked_logits else "")
+                + " equal to the golden model's"
             )
         elif backend != "rtl":
             lines.append(f"computed by the {backend} model; cycles are measured by --backend rtl")

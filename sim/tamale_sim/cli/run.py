@@ -131,7 +131,7 @@ def run(args):
     if args.backend == "rtl":
         events = _rtl(args, config, image, file, prompts, sampling, note, generation)
     else:
-        events = _host(args, config, image, prompts, sampling)
+        events = _host(args.backend, args, config, image, prompts, sampling, args.tokens)
     started = time.monotonic()
     try:
         for event in events:
@@ -143,10 +143,10 @@ def run(args):
         display.close()
         events.close()
     generation.seconds = time.monotonic() - started
-    if args.backend == "rtl" and not args.no_check:
-        generation.check(_golden_tokens(image, config, prompts, args, generation))
     if args.logits:
         np.save(args.logits, generation.logits())
+    if args.backend == "rtl" and not args.no_check:
+        generation.check(_golden(args, config, image, prompts, sampling, generation))
     if args.json:
         print(json.dumps(generation.report()))
     else:
@@ -154,20 +154,17 @@ def run(args):
     return 1 if generation.mismatch else 0
 
 
-def _golden_tokens(image, config, prompts, args, generation):
-    """Tokens of the golden model, as many as were generated."""
-    session = GoldenSession(
-        image, config, len(prompts), temperature=args.temperature, top_k=args.top_k, seed=args.seed
-    )
-    tokens = [[] for _ in prompts]
+def _golden(args, config, image, prompts, sampling, generation):
+    """The golden model's `Generation`, as far as the board's went."""
+    golden = Generation(image, config, prompts, args.tokens)
     wanted = max(map(len, generation.tokens))
-    for step in session.generate(prompts, wanted) if wanted else ():
-        if step.token is not None:
-            tokens[step.sequence].append(step.token)
-    return tokens
+    if wanted:
+        for event in _host("golden", args, config, image, prompts, sampling, wanted):
+            golden.add(event)
+    return golden
 
 
-def _host(args, config, image, prompts, sampling):
+def _host(backend, args, config, image, prompts, sampling, tokens):
     """Events of the golden model or the float reference."""
     temperature, top_k, seed = sampling
     options = {
@@ -176,7 +173,7 @@ def _host(args, config, image, prompts, sampling):
         "seed": seed,
         "all_logits": args.logits is not None,
     }
-    if args.backend == "golden":
+    if backend == "golden":
         session = GoldenSession(image, config, len(prompts), **options)
     else:
         if args.model is not None and is_image(args.model):
@@ -186,7 +183,7 @@ def _host(args, config, image, prompts, sampling):
 
         model = checkpoint.read(source_folder(args.model or demonstration()))
         session = ReferenceSession(model, config, len(prompts), **options)
-    for step in session.generate(prompts, args.tokens):
+    for step in session.generate(prompts, tokens):
         yield Job(logits={step.sequence: step.logits} if step.logits is not None else {})
         if step.token is not None:
             yield Token(step.sequence, step.token, image.token_bytes(step.token))
