@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from tamale_model import machine
+from tamale_model.cycles import predict
 from tamale_model.integer import Scalar
 
 __all__ = ["Generation", "Job", "Token", "peak_bytes_per_cycle"]
@@ -64,6 +66,7 @@ class Generation:
         self.checked_logits = 0
         self.seconds = 0.0
         self._decode = []  # (cycles, head cycles, slots, useful layer bytes, useful head bytes)
+        self._positions = []  # of every job in _decode
         self._prefill_cycles = 0
         self._logits = [[] for _ in prompts]
 
@@ -93,6 +96,7 @@ class Generation:
         self._decode.append(
             (event.cycles, event.head_cycles, event.slots, layers, fields["useful_head_bytes"])
         )
+        self._positions.append([len(self.prompts[s]) + len(self.tokens[s]) - 1 for s in active])
 
     def board_logits(self, board, jobs, prompts, vectors):
         """Take the logits that a board's simulation recorded.
@@ -192,6 +196,14 @@ class Generation:
             "slots": slots,
         }
 
+    def predicted(self, most=8):
+        """Return (predicted, measured) cycles of a job, means over up to ``most`` decoded jobs."""
+        chosen = np.unique(np.linspace(0, len(self._decode) - 1, most).astype(int))
+        program = self.image.program
+        jobs = [machine.Job([machine.Slot(0, p, 0) for p in self._positions[i]]) for i in chosen]
+        cycles = [predict(self.config, program, job).cycles for job in jobs]
+        return float(np.mean(cycles)), float(np.mean([self._decode[i][0] for i in chosen]))
+
     def report(self):
         """Return the object that ``--json`` prints."""
         single = len(self.prompts) == 1
@@ -218,6 +230,7 @@ class Generation:
             figures = self.figures()
             whole, slots = figures["whole"], figures["slots"]
             clock = self.config.clock_hz
+            predicted, measured = self.predicted()
             result |= {
                 "cycles_per_token": whole["cycles"] / slots,
                 "bytes_per_token": whole["bytes"] / slots,
@@ -227,5 +240,7 @@ class Generation:
                 "layers": figures["layers"],
                 "head": figures["head"],
                 "prefill_cycles": self._prefill_cycles,
+                "predicted_cycles_per_token": predicted / slots,
+                "prediction_error": predicted / measured - 1,
             }
         return result

@@ -99,6 +99,11 @@ class Display:
                     f"  {name:6} {part['bytes']:>11,.0f} useful bytes, {rate:6.1f} MB/s, "
                     f"{part['roofline']:.1%} of the memory's peak"
                 )
+            predicted, measured = generation.predicted()
+            lines.append(
+                f"the cycle model predicts {predicted / slots:,.0f} where {measured / slots:,.0f} were "
+                f"measured ({predicted / measured - 1:+.2%})"
+            )
         if generation.simulation:
             simulation = generation.simulation
             lines.append(
