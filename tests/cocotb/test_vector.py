@@ -15,20 +15,21 @@ from vector_bench import VectorBench  # noqa: E402
 SMALL = dict(scratchpad_elements=1024, max_context=256, max_k=256, vectors=2)
 
 
-def simulate(simulator, commands=150, testcase=None, **changes):
+def simulate(simulator, commands=150, **changes):
     changes = SMALL | changes
     config = Config(**changes)
-    simulation = runner.build(VectorBench(config), "vector_bench", simulator=simulator)
+    # Spelled so that the runner does not make `always_comb` of it for Icarus, which in version 11
+    # evaluates the sequencer for ever then; the test wakes the units instead.
+    text = runner.to_verilog(VectorBench(config), "vector_bench")
+    text = text.replace("always @*", "always @(*)")
+    simulation = runner.build(text, "vector_bench", simulator=simulator)
     env = {"CONFIG": json.dumps(changes), "COMMANDS": commands}
-    simulation.run("cocotb_vector", testcase=testcase, env=env)
+    simulation.run("cocotb_vector", env=env)
 
 
 @pytest.mark.parametrize("simulator", runner.SIMULATORS)
 def test_vector(simulator):
-    if simulator == "verilator":
-        simulate(simulator, commands=400)
-    else:  # about a hundredth of the speed
-        simulate(simulator, commands=15, testcase=["random_commands", "cycles"])
+    simulate(simulator, commands=400 if simulator == "verilator" else 40)
 
 
 @pytest.mark.parametrize(
