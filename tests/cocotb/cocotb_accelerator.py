@@ -154,7 +154,9 @@ class Bench:
         entries = []
         for index in range(await self.read("candidate_count")):
             await self.write("candidate_select", slot | index << 8)
-            entries.append((signed(await self.read("candidate_value")), await self.read("candidate_row")))
+            entries.append(
+                (signed(await self.read("candidate_value")), await self.read("candidate_row"))
+            )
         return sorted(entries, key=lambda entry: (-entry[0], entry[1]))
 
     async def counters(self, live=0):
@@ -258,7 +260,9 @@ async def model(dut):
                 Counter.SCALAR_CYCLES, Counter.KV_WRITER_CYCLES, Counter.SEQUENCER_CYCLES,
             )
         )  # fmt: skip
-        assert bool(counters[Counter.HEAD_BEATS]) == any(h for _, h in PARAMETERS["chunks"][: number + 1])
+        assert bool(counters[Counter.HEAD_BEATS]) == any(
+            h for _, h in PARAMETERS["chunks"][: number + 1]
+        )
 
 
 @cocotb.test()

@@ -26,7 +26,8 @@ VARIANTS = {
     ),
     "ulx3s": (
         load("ulx3s").replace(
-            max_context=64, max_k=256, scratchpad_elements=8192, fifo_beats=256, memory_bytes=1 << 20
+            max_context=64, max_k=256, scratchpad_elements=8192, fifo_beats=256, memory_bytes=1 <<
+            20
         ),
         {"head_size": 16, "planes": 2},
         [(4, False), (4, True), (3, True), (1, True), (1, True)],
@@ -34,8 +35,8 @@ VARIANTS = {
     ),
     "wide": (
         Config(
-            name="wide", bus_width=128, tile_rows=8, code="t4", vectors=3, vu_width=4, max_context=64,
-            max_k=256, scratchpad_elements=8192, fifo_beats=256, key_planes=2, value_planes=5,
+            name="wide", bus_width=128, tile_rows=8, code="t4", vectors=3, vu_width=4,
+            max_context=64, max_k=256, scratchpad_elements=8192, fifo_beats=256, key_planes=2, value_planes=5,
             memory_bytes=1 << 20, candidates=16,
         ),
         {"head_size": 24, "row_scales": True, "heads": 3, "kv_heads": 3},

@@ -35,7 +35,8 @@ class Accelerator(wiring.Component):
 
     Everything that firmware does goes through the registers (`block`). A fault stops walker and
     executor where they are; transfers under way finish, no bus hangs, and ``control.reset`` brings
-    every block back to idle once they have. Memories (program, scratchpad, activations, scalars) keep
+    every block back to idle once they have. Memories (program, scratchpad, activations, scalars)
+    keep
     their contents over a reset.
 
     Parameters
@@ -139,7 +140,9 @@ class Accelerator(wiring.Component):
         ]
 
         stop = self._faults(m, regs, reset, queue, walker, executor, reader, writer)
-        summing, pop = self._stream(m, regs, reset, walker, executor, reader, loader, array, checksum)
+        summing, pop = self._stream(
+            m, regs, reset, walker, executor, reader, loader, array, checksum
+        )
         m.d.comb += [walker.halt.eq(stop | summing), executor.halt.eq(stop | summing)]
         self._program(m, regs, program)
         self._jobs(m, regs, queue, walker, executor)
@@ -214,7 +217,6 @@ class Accelerator(wiring.Component):
 
     def _stream(self, m, regs, reset, walker, executor, reader, loader, array, checksum):
         """Route descriptors and beats; return (a checksum is under way, a beat is consumed)."""
-        config = self._config
         summing, asked, start = Signal(), Signal(), Signal()
         idle = walker.idle & executor.idle & ~regs.status.busy & ~regs.status.faulted
         m.d.comb += [
@@ -316,8 +318,8 @@ class Accelerator(wiring.Component):
         """OR the ports of the units together; add the processor's reads between jobs."""
         width = self._config.vu_width
         lane_bits = width.bit_length() - 1
-        # The access after the one that sets the index may come two cycles later, so the memory is read
-        # in the cycle of the strobe and its answer passed on in the next.
+        # The access after the one that sets the index may come two cycles later, so the memory is
+        # read in the cycle of the strobe and its answer passed on in the next.
         index, following, fresh = Signal(17), Signal(17), Signal()
         moved = regs.scratch_index.write_strobe | regs.scratch_value.read_strobe
         m.d.comb += following.eq(
@@ -368,7 +370,7 @@ class Accelerator(wiring.Component):
         ]
 
     def _counters(self, m, regs, counters, pop, walker, executor, reader, array, vector):
-        running, ever = Signal(), Signal()
+        running = Signal()
         m.d.comb += running.eq(~executor.idle)
         activity = {
             Counter.LOADER_CYCLES: Activity.LOADER,

@@ -44,7 +44,8 @@ class Counters(wiring.Component):
     """Counts events, one bit per counter and cycle, without losing any.
 
     Each event has a short counter; in turn, one a cycle, they are added into a memory and cleared.
-    What ``value`` shows is therefore up to 40 cycles old. At ``snapshot`` the short counters are set
+    What ``value`` shows is therefore up to 40 cycles old. At ``snapshot`` the short counters are
+    set
     aside, and the next turn fills a second memory with the exact state of that cycle, which holds
     until the next snapshot.
 

@@ -54,14 +54,18 @@ def division(divisor, limit):
             break
         if all(n * factor >> shift == n // divisor for n in range(limit)):
             return factor, shift
-    raise ValueError(f"no constant of 20 bits divides numbers below {limit} by {divisor}; lower max_context")
+    raise ValueError(
+        f"no constant of 20 bits divides numbers below {limit} by {divisor}; lower max_context"
+    )
 
 
 class JobQueue(wiring.Component):
     """Holds jobs for walker and executor, which take them in order, each at its own time.
 
-    Firmware writes token, position and cache address of each slot into staging memory, then ``submit``
-    copies and validates them: 5 cycles a slot and 1. Staging keeps its values, so what does not change
+    Firmware writes token, position and cache address of each slot into staging memory, then
+    ``submit``
+    copies and validates them: 5 cycles a slot and 1. Staging keeps its values, so what does not
+    change
     need not be written again; it must not be written while ``busy``.
 
     Parameters
@@ -87,7 +91,8 @@ class JobQueue(wiring.Component):
     full : Out(1)
         No room; the walker, too, must have finished a job before its place is free.
     fault : Out(FaultLayout)
-        ``code`` is BAD_JOB for one cycle; info: the slot whose position is out of range, the number of
+        ``code`` is BAD_JOB for one cycle; info: the slot whose position is out of range, the
+        number of
         slots where that is out of range, or QUEUE_FULL.
     takers : array of 2 of ``In(JobPort)`` as the queue sees it
         Walker and executor.

@@ -1,6 +1,7 @@
 """Program memory, and the cursor that steps through a program's loops and branches.
 
-The stream walker and the executor each own a `Cursor`; both see the same program, so both meet the same
+The stream walker and the executor each own a `Cursor`; both see the same program, so both meet the
+same
 commands in the same order, each at its own time.
 """
 
@@ -19,7 +20,8 @@ __all__ = ["Cursor", "ProgramMemory", "ProgramRead", "StepLayout", "field"]
 #:   pc       its place in the program
 #:   layer    index of the layer loop, zero outside it
 #:   slot     index of the slot loop, zero outside it
-#:   fault    BAD_COMMAND or BAD_PROGRAM where there is no command to perform; the cursor stays there
+#:   fault    BAD_COMMAND or BAD_PROGRAM where there is no command to perform; the cursor stays
+#:          there
 StepLayout = data.StructLayout(
     {
         "command": unsigned(COMMAND_BITS),
@@ -51,7 +53,8 @@ def ProgramRead(config):
 class ProgramMemory(wiring.Component):
     """Commands in on-chip memory: written by the processor, read by walker and executor.
 
-    Command i is the four words from word 4 * i on, lowest word first. A write while a job runs changes
+    Command i is the four words from word 4 * i on, lowest word first. A write while a job runs
+    changes
     that job; writes past the last command are ignored.
 
     Parameters
@@ -92,12 +95,15 @@ class ProgramMemory(wiring.Component):
 class Cursor(wiring.Component):
     """Steps through a program: performs LOOP, NEXT and branches, hands everything else on.
 
-    Handed on, in program order: LOAD, SLOAD, MATVEC, VEC, HADAMARD, ROPE, EXP, SCALAR, KVWRITE; END,
-    after which the cursor rests; and SKIP_UNLESS_HEAD where it is not taken, because the head begins
-    there. Each command takes two cycles (read, decide), loops and branches included; the next command
-    is read while its taker works. A loop has at least one pass. Loop level 1 runs slots 0 to slots - 1.
+    Handed on, in program order: LOAD, SLOAD, MATVEC, VEC, HADAMARD, ROPE, EXP, SCALAR, KVWRITE;
+    END, after which the cursor rests; and SKIP_UNLESS_HEAD where it is not taken, because the
+    head begins there. Each command takes two cycles (read, decide), loops and branches included; the next
+    command
+    is read while its taker works. A loop has at least one pass. Loop level 1 runs slots 0 to slots
+    - 1.
 
-    A program counter past the memory, or an unknown operation, is handed on with its fault; only reset
+    A program counter past the memory, or an unknown operation, is handed on with its fault; only
+    reset
     moves the cursor from there.
 
     Parameters

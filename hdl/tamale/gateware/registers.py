@@ -63,22 +63,22 @@ def block(config):
         ("candidates", "Candidates that are kept per slot.", config.candidates),
         ("queue_depth", "Jobs that the queue holds, the running one included.", QUEUE_DEPTH),
     ]
-    items = [
-        Register(name, doc, access="const", init=value) for name, doc, value in constants
-    ]
+    items = [Register(name, doc, access="const", init=value) for name, doc, value in constants]
     items += [
         Register(
             "control",
             "Starts what is not a job.",
             [
                 Field(
-                    "reset", 1,
+                    "reset",
+                    1,
                     "Abandon all jobs and clear the fault; over when resetting reads 0.",
                     access="pulse",
                 ),
                 Field("clear_counters", 1, "Set all counters to zero.", access="pulse"),
                 Field(
-                    "checksum", 1,
+                    "checksum",
+                    1,
                     "Sum up checksum_beats beats from checksum_address; ignored while busy.",
                     access="pulse",
                 ),
@@ -140,7 +140,7 @@ def block(config):
         ),
         Register(
             "program_word",
-            "Writes a word of program memory, lowest word of a command first, and goes to the next.",
+            "Writes a word of program memory, lowest of a command first, and goes to the next.",
             access="wo",
         ),
         Register(
@@ -160,7 +160,7 @@ def block(config):
         ),
         Register(
             "submit",
-            "Queues a job; the staging registers keep their values and are free when submit_busy is 0.",
+            "Queues a job; staging keeps its values and may be written when submit_busy is 0.",
             [
                 Field("slots", 5, "Slots of the job, from slot 0.", access="wo"),
                 Field("want_head", 1, "Compute logits.", access="wo", offset=8),

@@ -1,6 +1,7 @@
 """The two agents that walk the program: the stream walker asks for data, the executor performs.
 
-The walker runs ahead of the executor by as much as the stream FIFO allows, into the next job where one
+The walker runs ahead of the executor by as much as the stream FIFO allows, into the next job where
+one
 is queued, so that memory never waits for a dependent vector phase.
 """
 
@@ -42,10 +43,12 @@ class Activity(enum.Enum, shape=3):
 class StreamWalker(wiring.Component):
     """Emits one descriptor for each LOAD, SLOAD and MATVEC, in program order.
 
-    Addresses and lengths are those of `tamale.isa.Source`. One multiplier, three cycles a product:
-    a LOAD or SLOAD takes 5 cycles plus 3 a product (EMBEDDING, ROPE: 1; KEYS, VALUES: 2; VALUE_BLOCK:
-    3), a MATVEC 11, with KEYS 17, with VALUES 20, then the descriptor is offered; 2 cycles later the
-    next command is seen. A command without beats emits nothing. A ``fence`` holds the descriptor back until every
+    Addresses and lengths are those of `tamale.isa.Source`. There is one multiplier, of three
+    cycles a
+    product. From one descriptor to the next pass 6 cycles without products (LOAD and SLOAD of the
+    sweep), else 5 and 3 for each product: EMBEDDING and ROPE 1, KEYS and VALUES 2, VALUE_BLOCK 3; 2
+    more for MATVEC, 3 more for MATVEC of VALUES. Commands between without descriptors take 2 cycles
+    each. A command without beats emits nothing. A ``fence`` holds the descriptor back until every
     KVWRITE that the walker has passed is complete.
 
     Parameters
@@ -122,7 +125,9 @@ class StreamWalker(wiring.Component):
                         m.d.comb += beats.eq(field(command, case, "beats"))
                     elif case is Op.SLOAD:
                         count = field(command, case, "count")
-                        m.d.comb += beats.eq((count + words_a_beat - 1) >> words_a_beat.bit_length() - 1)
+                        m.d.comb += beats.eq(
+                            (count + words_a_beat - 1) >> words_a_beat.bit_length() - 1
+                        )
                     else:
                         planes = field(command, case, "planes")
                         aux = field(command, case, "aux")
@@ -132,14 +137,17 @@ class StreamWalker(wiring.Component):
                             + Mux(scaled, Mux(aux, 2 * config.scale_beats, config.scale_beats), 0)
                         )
 
-        # Products, one after another: (what it adds to or replaces, operands, whether it is needed).
+        # Products, one after another: (what it adds to or replaces, operands, whether it is
+        # needed).
         address, length = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
         pointer = Signal(ADDRESS_BITS)
         matvec = op == Op.MATVEC
         values = (source == Source.VALUES) | (source == Source.VALUE_BLOCK)
         cached = (source == Source.KEYS) | values
         tiles = Mux(
-            source == Source.KEYS, (entry.position >> rows_shift) + 1, field(command, Op.MATVEC, "tiles")
+            source == Source.KEYS,
+            (entry.position >> rows_shift) + 1,
+            field(command, Op.MATVEC, "tiles"),
         )
         near = Mux(source == Source.EMBEDDING, addresses.embedding_stride, addresses.rope_stride)
         index = Mux(source == Source.EMBEDDING, entry.token, entry.position)
@@ -259,7 +267,8 @@ class Executor(wiring.Component):
     """Performs commands one by one: resolves, issues, waits, writes reductions back.
 
     While a unit works, the next command is read and resolved. The next issue is valid 1 cycle after
-    ``done_valid`` (LOAD, MATVEC, ROPE) or 2 cycles (all others, which read the scalars), and so is the
+    ``done_valid`` (LOAD, MATVEC, ROPE) or 2 cycles (all others, which read the scalars), and so is
+    the
     end of the job. A unit that is faster than the prefetch waits for it: 4 cycles from one issue to
     the next, 2 more for each loop command or branch between. A reduction is normalised (8 cycles)
     while LOAD, MATVEC or ROPE follow; the others wait for it.
@@ -441,7 +450,11 @@ class Executor(wiring.Component):
         with m.If(self.normalise.ready):
             m.d.sync += unwritten.eq(0)
         with m.If(sent):
-            m.d.sync += [reduction.name.eq(rd), reduction.slot.eq(issue.slot), will_reduce.eq(reduces)]
+            m.d.sync += [
+                reduction.name.eq(rd),
+                reduction.slot.eq(issue.slot),
+                will_reduce.eq(reduces),
+            ]
 
         with m.FSM(name="issue"):
             with m.State("IDLE"):

@@ -17,7 +17,8 @@ TOP = "tamale_accelerator"
 
 
 class _Top(wiring.Component):
-    """Gives the ports the names that other tools know: ``m_axi_*`` (AXI4), ``s_wb_*`` (Wishbone)."""
+    """Gives the ports the names that other tools know: ``m_axi_*`` (AXI4), ``s_wb_*``
+    (Wishbone)."""
 
     def __init__(self, config):
         self._accelerator = accelerator = Accelerator(config)
