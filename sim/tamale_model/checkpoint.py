@@ -1,7 +1,7 @@
 """Reader of Hugging Face BitNet checkpoints: packed or master weights, one file or shards.
 
-Sources: transformers ``integrations/bitnet.py`` and ``models/bitnet/modeling_bitnet.py`` (format and
-graph); https://github.com/huggingface/safetensors (file format).
+Sources: transformers ``integrations/bitnet.py`` and ``models/bitnet/modeling_bitnet.py`` (format
+and graph); https://github.com/huggingface/safetensors (file format).
 """
 
 import json
@@ -33,7 +33,7 @@ def unpack(packed):
 
 
 def quantise_master(weight):
-    """Return (int8 trits, mean absolute weight) of a float matrix, as BitNet training quantises it."""
+    """Return (int8 trits, mean absolute weight) of a float matrix, as in BitNet training."""
     weight = np.asarray(weight, dtype=np.float32)
     mean = max(np.float32(np.abs(weight).mean(dtype=np.float64)), np.float32(1e-5))
     return np.clip(np.rint(weight * (np.float32(1) / mean)), -1, 1).astype(np.int8), float(mean)
@@ -63,7 +63,7 @@ class _Tensors:
         for file in files:
             if not file.is_file():
                 raise CheckpointError(
-                    f"{file}: the index names this shard, but it is missing; copy it into the folder"
+                    f"{file}: the index names this shard, but it is missing; copy it there"
                 )
             try:
                 handle = safe_open(file, "np")
@@ -203,7 +203,8 @@ def _graph(config, name):
             f"config.json has a value of the wrong kind ({error}); the file is damaged"
         ) from None
     for key in (
-        "hidden", "layers", "heads", "kv_heads", "head_size", "feed_forward", "vocabulary", "context",
+        "hidden", "layers", "heads", "kv_heads", "head_size", "feed_forward", "vocabulary",
+        "context",
     ):  # fmt: skip
         if getattr(graph, key) < 1:
             raise CheckpointError(
@@ -221,8 +222,8 @@ def _graph(config, name):
 def read(path):
     """Return the `Model` of a Hugging Face BitNet folder.
 
-    ``linear_class: autobitlinear`` multiplies by ``weight_scale``, ``bitlinear`` divides by it; master
-    weights (float) are quantised as in training.
+    ``linear_class: autobitlinear`` multiplies by ``weight_scale``, ``bitlinear`` divides by it;
+    master weights (float) are quantised as in training.
 
     Raises
     ------

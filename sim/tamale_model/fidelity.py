@@ -1,7 +1,7 @@
 """Measures what the device's integer arithmetic costs: golden machine against the float reference.
 
-``python -m tamale_model.fidelity MODEL [--tokens N] [--json]`` feeds the same text to both, token by
-token, and prints agreement of the logits for several precisions of the cache, and how many int8
+``python -m tamale_model.fidelity MODEL [--tokens N] [--json]`` feeds the same text to both, token
+by token, and prints agreement of the logits for several precisions of the cache, and how many int8
 activation codes differ before every linear layer. The text is drawn from the model itself (float
 reference, temperature 0.8) unless a file is given.
 """

@@ -1,9 +1,9 @@
 """Float reference of the BitNet graph: the arithmetic of transformers, in NumPy, on a `Model`.
 
 Source: transformers ``integrations/bitnet.py`` (quantisation of activations) and
-``models/bitnet/modeling_bitnet.py`` (graph). Linear layers are exact: int8 codes, integer accumulators,
-one multiplication by the scales. Norms, rotary embedding, softmax, embedding and head are float32, the
-key-value cache is unquantised. It shares no code with the device's integer arithmetic.
+``models/bitnet/modeling_bitnet.py`` (graph). Linear layers are exact: int8 codes, integer
+accumulators, one multiplication by the scales. Norms, rotary embedding, softmax, embedding and head
+are float32, the key-value cache is unquantised. It shares no code with the device's arithmetic.
 """
 
 import numpy as np
@@ -48,7 +48,7 @@ def quantise_activation(x):
 def _group_matrices(linear):
     """Return float [groups, size, rows] of a `Linear`'s integers, the last group padded with zeros.
 
-    Products with int8 codes are summed by BLAS; the format holds every partial sum, so they are exact.
+    Products with int8 codes are summed by BLAS, in a format that holds every partial sum exactly.
     """
     rows, k = linear.shape
     size = linear.group_size or k
@@ -60,7 +60,7 @@ def _group_matrices(linear):
 
 
 def accumulate(linear, codes, matrices=None):
-    """Return the integer sums int64 [groups, n, rows] of codes [n, k] times a matrix, group by group."""
+    """Return the sums int64 [groups, n, rows] of codes [n, k] times a matrix, group by group."""
     if matrices is None:
         matrices = _group_matrices(linear)
     groups, size, _ = matrices.shape
@@ -77,8 +77,8 @@ class Reference:
     ----------
     model : Model
     observe : callable, optional
-        Called as observe(layer, name, codes, accumulators) for every linear layer: ``name`` is one of
-        `LINEARS`, codes are int64 [n, k], accumulators int64 [groups, n, rows].
+        Called as observe(layer, name, codes, accumulators) for every linear layer: ``name`` is one
+        of `LINEARS`, codes are int64 [n, k], accumulators int64 [groups, n, rows].
     """
 
     def __init__(self, model, observe=None):
@@ -95,7 +95,7 @@ class Reference:
         self._kept = 0
 
     def cache(self, positions=None):
-        """Return an empty key-value cache of one sequence: float32 [layers, 2, kv_heads, positions, size]."""
+        """Return an empty cache of one sequence: float32 [layers, 2, kv_heads, positions, size]."""
         g = self.graph
         shape = (g.layers, 2, g.kv_heads, positions or g.context, g.head_size)
         return np.zeros(shape, dtype=np.float32)
@@ -215,8 +215,8 @@ class FloatSession:
     """
 
     def __init__(
-        self, model, sequences=1, *, temperature=0.0, top_k=0, seed=0, all_logits=False, context=None,
-        chunk=64, candidates=32, stop_tokens=None, observe=None,
+        self, model, sequences=1, *, temperature=0.0, top_k=0, seed=0, all_logits=False,
+        context=None, chunk=64, candidates=32, stop_tokens=None, observe=None,
     ):  # fmt: skip
         if sequences < 1:
             raise ValueError(f"{sequences} parallel sequences; use 1 or more")

@@ -43,9 +43,9 @@ def random_linear(rng, rows, k, *, planes=1, group_size=0, row_scales=False, gai
 
 
 def random_model(
-    seed, *, hidden=48, layers=2, heads=4, kv_heads=2, head_size=16, feed_forward=80, vocabulary=100,
-    context=64, planes=1, group_size=0, row_scales=False, tied=True, rope_theta=10000.0,
-    tokenizer=None,
+    seed, *, hidden=48, layers=2, heads=4, kv_heads=2, head_size=16, feed_forward=80,
+    vocabulary=100, context=64, planes=1, group_size=0, row_scales=False, tied=True,
+    rope_theta=10000.0, tokenizer=None,
 ):  # fmt: skip
     """Return a `Model`; the same arguments give the same model.
 
@@ -90,8 +90,8 @@ def random_model(
         for _ in range(layers)
     ]
     embedding = rng.normal(0, 0.7, (vocabulary, hidden)).astype(np.float32)
-    # A final gain of about 3 / (0.7 sqrt(hidden)) makes the logits spread over a few nats. Its random
-    # signs keep a tied head from repeating the last token for ever.
+    # A final gain of about 3 / (0.7 sqrt(hidden)) makes the logits spread over a few nats. Its
+    # random signs keep a tied head from repeating the last token for ever.
     head = embedding if tied else rng.normal(0, 0.7, (vocabulary, hidden)).astype(np.float32)
     signs = rng.choice([-1, 1], hidden)
     final = (signs * norm(hidden) * 3 / (0.7 * np.sqrt(hidden))).astype(np.float32)

@@ -95,7 +95,7 @@ def test_demonstration_model(demo_folder):
         model, configuration.load("ulx3s"), 128, key_planes=5, value_planes=5, head_planes=5
     )
     result = fidelity.measure(model, config, segments)
-    # 256 tokens: one of them is 0.4 % of the argmax; the report uses more, with the gates themselves.
+    # One of 256 tokens is 0.4 % of the argmax; the report uses more, and the gates themselves.
     assert result.argmax >= 0.96
     assert result.kl <= fidelity.GATES["kl"]
     assert abs(result.delta_xent) <= 2 * fidelity.GATES["delta_xent"]

@@ -84,7 +84,7 @@ def codes_and_sums(module, x, y):
 
 
 def check_layers(model, seen):
-    """Exact equality per linear layer on the same inputs; returns the number of outputs compared."""
+    """Require exact equality per linear layer on the same inputs; return the outputs compared."""
     assert len(seen) == 7 * model.graph.layers
     outputs = 0
     for (layer, name), calls in seen.items():
