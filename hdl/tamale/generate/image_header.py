@@ -1,5 +1,5 @@
-"""C header ``tamale_image.h``: the words of an image's header, and the tables that firmware shares with
-the hardware."""
+"""C header ``tamale_image.h``: the words of an image's header, and the tables that firmware shares
+with the hardware."""
 
 from tamale import image, tables
 
