@@ -7,6 +7,9 @@ from .generation import Token
 
 __all__ = ["Display"]
 
+#: Seconds between progress lines in a log.
+_LOG_SECONDS = 10
+
 
 class Display:
     """Writes text to standard output and everything else to standard error.
@@ -23,7 +26,7 @@ class Display:
         self._several = len(generation.prompts) > 1
         self._live = not quiet and sys.stderr.isatty()
         self._column = 0
-        self._shown = 0.0
+        self._shown = time.monotonic() - (_LOG_SECONDS - 2)
         self._line = False
 
     def update(self, event):
@@ -37,8 +40,13 @@ class Display:
             sys.stdout.flush()
             # The progress line must start on a line of its own, and the text goes on where it was.
             self._column = len(text.rsplit("\n", 1)[-1]) + ("\n" not in text) * self._column
-        if self._live and (time.monotonic() - self._shown > 0.2):
+        waited = time.monotonic() - self._shown
+        if self._live and waited > 0.2:
             self._draw()
+        elif not self._live and waited > _LOG_SECONDS:
+            # Nobody watches a line that changes: now and then one that stays.
+            self._shown = time.monotonic()
+            print(f"tamale: {self._status()}", file=sys.stderr)
 
     def _status(self):
         generation = self._generation
