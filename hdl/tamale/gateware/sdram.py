@@ -469,8 +469,8 @@ class _Front(wiring.Component):
         m = Module()
         bus, layouts, controller = self.axi, self._layouts, self._controller
         chunk = controller.write_fifo // 2
-        reads = self._transactions(m, "ar")
-        writes = self._transactions(m, "aw")
+        reads = self._transactions(m, "ar", axi.MAX_BURST_BEATS)
+        writes = self._transactions(m, "aw", min(chunk, axi.MAX_BURST_BEATS))
 
         # Answers wait here until the manager takes them.
         m.submodules.r_fifo = r_fifo = SyncFIFOBuffered(
@@ -519,78 +519,62 @@ class _Front(wiring.Component):
 
         # Reads and writes take turns, so that neither waits for ever.
         write_next = Signal()
-        can_write = Signal()
-        choose_write = Signal()
-        emit = Signal()
+        can_read, can_write, choose_write = Signal(), Signal(), Signal()
+        emit_read, emit_write = Signal(), Signal()
         out = self.piece
         m.d.comb += [
-            can_write.eq(writes.busy & enough & (b_room != 0)),
-            choose_write.eq(can_write & (write_next | ~reads.busy)),
-            emit.eq((reads.busy | can_write) & (~out.valid | out.ready)),
+            can_read.eq(reads.busy & reads.counted),
+            can_write.eq(writes.busy & writes.counted & enough & (b_room != 0)),
+            choose_write.eq(can_write & (write_next | ~can_read)),
+            emit_write.eq(choose_write & ~out.valid),
+            emit_read.eq(can_read & ~choose_write & ~out.valid),
         ]
-
-        address = Mux(choose_write, writes.address, reads.address)
-        left = Mux(choose_write, writes.left, reads.left)
-        limit = Mux(choose_write, min(chunk, axi.MAX_BURST_BEATS), axi.MAX_BURST_BEATS)
-        to_page_end = Signal(range(layouts.page_beats + 1))
-        capped = Signal(range(axi.MAX_BURST_BEATS + 1))
-        count = Signal(range(min(axi.MAX_BURST_BEATS, layouts.page_beats) + 1))
-        m.d.comb += [
-            to_page_end.eq(layouts.page_beats - address[: layouts.beat_bits]),
-            capped.eq(Mux(left < limit, left, limit)),
-            count.eq(Mux(capped < to_page_end, capped, to_page_end)),
-        ]
-        last = count == left
-
-        beat, bank, row, beyond = _split(
-            address, layouts.beat_bits, len(out.payload.bank), controller.part.row_bits
-        )
         with m.If(out.ready):
             m.d.sync += out.valid.eq(0)
-        with m.If(emit):
-            m.d.sync += [
-                out.valid.eq(1),
-                out.payload.write.eq(choose_write),
-                out.payload.beat.eq(beat),
-                out.payload.bank.eq(bank),
-                out.payload.row.eq(row),
-                out.payload.count.eq(count),
-                out.payload.last.eq(last),
-                out.payload.id.eq(Mux(choose_write, writes.id, reads.id)),
-            ]
-            with m.If(Mux(choose_write, writes.odd, reads.odd)):
-                m.d.sync += out.payload.response.eq(axi.Response.SLVERR)
+        for transaction, emit in ((reads, emit_read), (writes, emit_write)):
+            beat, bank, row, beyond = _split(
+                transaction.address,
+                layouts.beat_bits,
+                len(out.payload.bank),
+                controller.part.row_bits,
+            )
+            response = Signal(axi.Response)
+            with m.If(transaction.odd):
+                m.d.comb += response.eq(axi.Response.SLVERR)
             with m.Elif(beyond.any()):
-                m.d.sync += out.payload.response.eq(axi.Response.DECERR)
-            with m.Else():
-                m.d.sync += out.payload.response.eq(axi.Response.OKAY)
-            for transaction, chosen in ((reads, ~choose_write), (writes, choose_write)):
-                with m.If(chosen):
-                    m.d.sync += [
-                        transaction.address.eq(transaction.address + count),
-                        transaction.left.eq(transaction.left - count),
-                        transaction.busy.eq(~last),
-                    ]
-            with m.If(choose_write):
-                m.d.sync += write_next.eq(0)
-            with m.Elif(last):
-                m.d.sync += write_next.eq(1)
+                m.d.comb += response.eq(axi.Response.DECERR)
+            with m.If(emit):
+                m.d.sync += [
+                    out.valid.eq(1),
+                    out.payload.write.eq(emit is emit_write),
+                    out.payload.response.eq(response),
+                    out.payload.beat.eq(beat),
+                    out.payload.bank.eq(bank),
+                    out.payload.row.eq(row),
+                    out.payload.count.eq(transaction.count),
+                    out.payload.last.eq(transaction.last),
+                    out.payload.id.eq(transaction.id),
+                    transaction.address.eq(transaction.address + transaction.count),
+                    transaction.left.eq(transaction.left - transaction.count),
+                    transaction.busy.eq(~transaction.last),
+                    transaction.counted.eq(0),
+                    write_next.eq(0 if emit is emit_write else transaction.last),
+                ]
 
         w_taken = bus.wvalid & bus.wready
         m.d.sync += [
-            unclaimed.eq(unclaimed + w_taken - Mux(emit & choose_write, count, 0)),
-            b_room.eq(b_room + (bus.bvalid & bus.bready) - (emit & choose_write & last)),
+            unclaimed.eq(unclaimed + w_taken - Mux(emit_write, writes.count, 0)),
+            b_room.eq(b_room + (bus.bvalid & bus.bready) - (emit_write & writes.last)),
             # The comparison is a clock late; after a piece it would still see what that one took.
-            enough.eq(
-                writes.busy
-                & ~(emit & choose_write)
-                & ((unclaimed >= writes.left) | (unclaimed >= chunk))
-            ),
+            enough.eq(writes.counted & ~emit_write & (unclaimed >= writes.count)),
         ]
         return m
 
-    def _transactions(self, m, channel):
-        """Queue the addresses of a channel, and return the registers of the one being cut."""
+    def _transactions(self, m, channel, limit):
+        """Queue the addresses of a channel, and cut one after the other into pieces.
+
+        A piece has at most `limit` beats. Returns the registers of the transaction at work.
+        """
         bus, controller = self.axi, self._controller
         bytes_log2 = exact_log2(controller.data_width // 8)
         shape = data.StructLayout(
@@ -619,7 +603,20 @@ class _Front(wiring.Component):
         ]
         if controller.id_width:
             m.d.comb += entry.id.eq(getattr(bus, channel + "id"))
-        now = _Transaction(channel, shape)
+        now = _Transaction(channel, shape, self._layouts)
+
+        # The beats of the next piece are counted in a clock of their own: what is left of the
+        # transaction, of the page or of the limit, whichever is least.
+        page = self._layouts.page_beats
+        beat = Mux(now.busy, now.address, head.address)[: self._layouts.beat_bits]
+        left = Mux(now.busy, now.left, head.len + 1)
+        ends_here = (left + beat <= page) & (left <= limit)
+        with m.If(~now.counted):
+            m.d.sync += [
+                now.counted.eq(now.busy | fifo.r_rdy),
+                now.last.eq(ends_here),
+                now.count.eq(Mux(ends_here, left, Mux(beat + limit <= page, limit, page - beat))),
+            ]
         with m.If(~now.busy):
             m.d.comb += fifo.r_en.eq(1)
             m.d.sync += [
@@ -635,12 +632,17 @@ class _Front(wiring.Component):
 class _Transaction:
     """Registers of the transaction that is being cut into pieces."""
 
-    def __init__(self, channel, shape):
+    def __init__(self, channel, shape, layouts):
+        most = min(axi.MAX_BURST_BEATS, layouts.page_beats)
         self.busy = Signal(name=f"{channel}_busy")
         self.address = Signal(shape["address"].shape, name=f"{channel}_address")
         self.left = Signal(range(axi.MAX_BURST_BEATS + 1), name=f"{channel}_left")
         self.odd = Signal(name=f"{channel}_odd")
         self.id = Signal(shape["id"].shape, name=f"{channel}_id")
+        # The next piece: its beats, and whether it is the last; valid if counted.
+        self.counted = Signal(name=f"{channel}_counted")
+        self.count = Signal(range(most + 1), name=f"{channel}_count")
+        self.last = Signal(name=f"{channel}_last")
 
 
 def _split(value, *widths):
@@ -727,15 +729,19 @@ class _Back(wiring.Component):
         )
         p_touches = p.response == axi.Response.OKAY
         p_open = opened.bit_select(p.bank, 1)
-        p_same = rows[p.bank] == p.row
-        p_free = p_valid & p_touches & ~hold & ~needed.bit_select(p.bank, 1)
+        # The comparison takes a clock of its own; `p_checked` says that it is of this piece.
+        p_same, p_checked = Signal(), Signal()
+        p_free = p_valid & p_checked & p_touches & ~hold & ~needed.bit_select(p.bank, 1)
         p_done = Signal()
         m.d.comb += [
-            p_done.eq(p_valid & ~hold & (~p_touches | p_open & p_same) & prepared.w_rdy),
+            p_done.eq(
+                p_valid & p_checked & ~hold & (~p_touches | p_open & p_same) & prepared.w_rdy
+            ),
             prepared.w_en.eq(p_done),
             prepared.w_data.eq(p),
             self.piece.ready.eq(~p_valid | p_done),
         ]
+        m.d.sync += [p_same.eq(rows[p.bank] == p.row), p_checked.eq(p_valid & ~p_done)]
         with m.If(self.piece.ready):
             m.d.sync += [p.eq(self.piece.payload), p_valid.eq(self.piece.valid)]
 
@@ -831,6 +837,8 @@ class _Back(wiring.Component):
                 for kind, wait in ((~c.write, after_read), (c.write, after_write)):
                     with m.If(kind & (used[bank] <= wait)):
                         m.d.sync += used[bank].eq(wait)
+        with m.If(activate & ~lost.any()):
+            m.d.sync += p_same.eq(1)
         with m.If(activate):
             m.d.sync += between_rows.eq(timing["t_rrd"] - 1)
 
