@@ -14,10 +14,7 @@ from tamale_model.machine import Addresses, Machine
 from tamale_model.program import LOGIT_SCALAR, ROPE_BITS, Compiler
 from tamale_model.tokenizer import Tokenizer
 
-__all__ = ["RECIPE", "Image", "build", "load"]
-
-#: Raise this when the same model and configuration give another image.
-RECIPE = 1
+__all__ = ["Image", "build", "load"]
 
 
 @dataclasses.dataclass

@@ -50,7 +50,11 @@ def source_folder(path):
 
 
 def _digest(config, folder, context):
-    digest = hashlib.sha256(repr((config.to_toml(), context, imagefile.RECIPE)).encode())
+    digest = hashlib.sha256(repr((config.to_toml(), context)).encode())
+    # Another packer makes another image.
+    for package in ("tamale", "tamale_model"):
+        for file in sorted(Path(str(resources.files(package))).glob("*.py")):
+            digest.update(file.read_bytes())
     for file in sorted(folder.iterdir()):
         if file.suffix in (".safetensors", ".json"):
             status = file.stat()

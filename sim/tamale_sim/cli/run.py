@@ -179,10 +179,16 @@ def _host(backend, args, config, image, prompts, sampling, tokens):
         if args.model is not None and is_image(args.model):
             raise ValueError("the float reference needs the checkpoint, an image holds integers only")
         from tamale_model import checkpoint
-        from tamale_model.reference import ReferenceSession
+        from tamale_model.reference import FloatSession
 
         model = checkpoint.read(source_folder(args.model or demonstration()))
-        session = ReferenceSession(model, config, len(prompts), **options)
+        session = FloatSession(
+            model,
+            len(prompts),
+            context=image.fields["context"],
+            candidates=config.candidates,
+            **options,
+        )
     for step in session.generate(prompts, tokens):
         yield Job(logits={step.sequence: step.logits} if step.logits is not None else {})
         if step.token is not None:
