@@ -1,0 +1,53 @@
+"""Weight codes: bijections, and what makes a table none."""
+
+import itertools
+
+import pytest
+from tamale.codes import CODES, PLANES_MAX, TritCode, levels, limit
+
+
+@pytest.mark.parametrize("code", CODES.values(), ids=CODES)
+def test_bijection(code):
+    tuples = list(itertools.product((-1, 0, 1), repeat=code.trits_per_byte))
+    assert sorted(code.encode) == sorted(tuples)
+    assert all(0 <= byte < 256 for byte in code.encode.values())
+    assert all(code.decode[code.encode[trits]] == trits for trits in tuples)
+    assert len(code.used) == 3**code.trits_per_byte
+
+
+@pytest.mark.parametrize("code", CODES.values(), ids=CODES)
+def test_unused_bytes_are_zeros(code):
+    zeros = (0,) * code.trits_per_byte
+    assert len(code.decode) == 256
+    assert all(code.decode[byte] == zeros for byte in set(range(256)) - code.used)
+
+
+def test_bits():
+    assert {name: code.bits_per_trit for name, code in CODES.items()} == {"t5": 1.6, "t4": 2}
+    assert len({code.ident for code in CODES.values()}) == len(CODES)
+
+
+@pytest.mark.parametrize(
+    ("planes", "values"), [(1, 3), (2, 9), (3, 27), (4, 81), (PLANES_MAX, 243)]
+)
+def test_levels(planes, values):
+    assert levels(planes) == values == 2 * limit(planes) + 1
+    largest = sum(3**i for i in range(planes))
+    assert limit(planes) == largest
+
+
+@pytest.mark.parametrize("planes", [0, PLANES_MAX + 1])
+def test_planes_out_of_range(planes):
+    with pytest.raises(ValueError, match=f"must be 1 to {PLANES_MAX}, not {planes}"):
+        limit(planes)
+
+
+def test_tables_that_are_no_code():
+    table = {(t,): t + 1 for t in (-1, 0, 1)}
+    assert TritCode("one", 9, table).trits_per_byte == 1
+    with pytest.raises(ValueError, match="mixes tuples of different lengths"):
+        TritCode("bad", 9, table | {(0, 0): 5})
+    with pytest.raises(ValueError, match="covers 2 of 3"):
+        TritCode("bad", 9, {(0,): 0, (1,): 1})
+    with pytest.raises(ValueError, match="one byte to two"):
+        TritCode("bad", 9, table | {(1,): 0})

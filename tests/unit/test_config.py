@@ -1,0 +1,91 @@
+"""Configurations: presets, files, what is refused and what is said about it."""
+
+import dataclasses
+
+import pytest
+from tamale import config as configuration
+from tamale.config import Config
+
+FIELDS = {field.name: field.type for field in dataclasses.fields(Config)}
+
+
+@pytest.mark.parametrize("name", configuration.preset_names())
+def test_presets(tmp_path, name):
+    config = configuration.load(name)
+    assert config.name == name
+    path = tmp_path / "copy.toml"
+    path.write_text(config.to_toml())
+    assert configuration.load(path) == config
+
+
+def test_round_trip_of_every_field(tmp_path):
+    config = Config(
+        name="other", bus_width=128, code="t4", tile_rows=8, vectors=3, max_planes=4, max_k=4000,
+        max_context=999, key_planes=2, value_planes=4, head_planes=3, group_size=128, vu_width=8,
+        scratchpad_elements=65536, program_commands=300, fifo_beats=512, max_outstanding=7,
+        candidates=5, cpu="vexriscv-lite", cpu_ram_bytes=32768, clock_hz=50_000_000,
+        uart_baud=115200, memory="ideal", sdram_part="other part", memory_bytes=1 << 24,
+        board="other board",
+    )  # fmt: skip
+    default = Config()
+    assert all(getattr(config, name) != getattr(default, name) for name in FIELDS)
+    path = tmp_path / "other.toml"
+    path.write_text(config.to_toml())
+    assert configuration.load(path) == config
+
+
+def test_name_of_a_file(tmp_path):
+    path = tmp_path / "bench.toml"
+    path.write_text("vectors = 2\n")
+    assert configuration.load(str(path)) == Config(name="bench", vectors=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lanes = 80", "unknown key 'lanes'; known: name, bus_width"),
+        ("vectors = '4'", "vectors must be int, not '4'"),
+        ("vectors = true", "vectors must be int, not True"),
+        ("vectors = 4.0", "vectors must be int, not 4.0"),
+        ("memory = 1", "memory must be str, not 1"),
+        ("vectors = ", "is not valid TOML"),
+        ("vectors = 17", "vectors = 17: use 1 to 16 vectors"),
+        ("bus_width = 48", "bus_width = 48: use a power of two from 32 to 512"),
+        ("tile_rows = 8", "tile_rows = 8: use a power of two up to the 4 bytes of a beat"),
+        ('code = "t3"', "code = 't3': known codes are t5, t4"),
+        ("max_planes = 2\nkey_planes = 3", "key_planes = 3: use 1 to max_planes = 2"),
+        ("group_size = 100", "group_size = 100: use 0, 64, 128 or 256"),
+        ("fifo_beats = 1000", "fifo_beats = 1000: use a power of two from 64"),
+        ("scratchpad_elements = 1025", "multiple of vu_width"),
+        ("uart_baud = 40000000", "use at most an eighth of clock_hz"),
+        ('memory = "ddr3"', "memory = 'ddr3': use sdram or ideal"),
+    ],
+)
+def test_refused(tmp_path, text, message):
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError) as error:
+        configuration.load(path)
+    assert message in str(error.value)
+
+
+def test_unknown_name(tmp_path):
+    with pytest.raises(ValueError, match="unknown configuration 'ulx4s'; use a .toml file or one"):
+        configuration.load("ulx4s")
+    with pytest.raises(ValueError, match="nowhere.toml' does not exist"):
+        configuration.load(tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 8])
+@pytest.mark.parametrize("code", ["t5", "t4"])
+@pytest.mark.parametrize("bus_width", [64, 256])
+def test_tile(bus_width, code, rows):
+    config = Config(bus_width=bus_width, code=code, tile_rows=rows)
+    trits = {"t5": 5, "t4": 4}[code]
+    assert config.lanes == bus_width // 8 * trits == config.tile_rows * config.tile_k
+    assert config.scale_beats * config.beat_bytes >= 2 * rows
+
+
+def test_accumulator_holds_the_extremes():
+    config = Config(max_planes=2, key_planes=2, value_planes=2, head_planes=2, max_k=300)
+    assert 128 * 4 * 300 < 1 << config.accumulator_width - 1
