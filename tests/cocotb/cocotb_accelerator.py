@@ -323,6 +323,8 @@ async def faults(dut):
     a = machine.addresses
     jobs = list(jobs_of(image))[:1]
     one = jobs[0]
+    # All of memory may be read, none of it written.
+    no_cache = {"read_limit": len(machine.memory), "kv_limit": a.kv_base}
     bad = dataclasses.replace(one.slots[0], position=CONFIG.max_context)
     end = isa.encode(isa.Op.END)
     scalar = isa.encode(isa.Op.SCALAR)
@@ -331,7 +333,7 @@ async def faults(dut):
         (Fault.BAD_JOB, 0, [end], {}, Job([bad], False)),
         (Fault.BAD_PROGRAM, CONFIG.program_commands, None, {}, one),
         (Fault.READ_BOUNDS, a.sweep_base, image.program, {"read_limit": a.sweep_base}, one),
-        (Fault.WRITE_BOUNDS, None, image.program, {"kv_limit": one.slots[0].kv_base}, one),
+        (Fault.WRITE_BOUNDS, None, image.program, no_cache, one),
     ):
         changed = dataclasses.replace(a, **changes)
         machine.addresses = changed
@@ -356,7 +358,6 @@ async def faults(dut):
         assert not await bench.field("status", "busy")
         machine.addresses = a
 
-    # An error response from memory: the whole space but the image is readable, AxiRam's is smaller.
     # In the middle of everything, a reset: nothing may be left over.
     await bench.configure(machine, image.program)
     done = await bench.read("jobs_done")

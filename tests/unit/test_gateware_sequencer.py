@@ -2,6 +2,9 @@
 faults."""
 
 import random
+import sys
+import types
+from pathlib import Path
 
 import pytest
 from amaranth.hdl import Module, Shape
@@ -9,12 +12,16 @@ from amaranth.lib import wiring
 from amaranth.sim import Simulator
 from tamale import config as configuration
 from tamale import isa
+from tamale.gateware import jobs, program, sequencer
 from tamale.gateware.counters import Counter, Counters
 from tamale.gateware.interfaces import Addresses, Fault
 from tamale.gateware.jobs import QUEUE_FULL, JobQueue, division
 from tamale.gateware.program import ProgramMemory
 from tamale.gateware.sequencer import Executor, StreamWalker
 from tamale.isa import Op, Source, encode
+
+#: Cycles after which the jobs of a random program are taken to hang.
+TIMEOUT = 20000
 
 CONFIGS = {
     "narrow": configuration.Config(
@@ -334,6 +341,48 @@ def random_job(rng, config):
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("seed", range(2))
 def test_random_programs(name, seed):
+    check_random_program(name, seed)
+
+
+#: Deliberate bugs: (module, text, what it becomes).
+BUGS = [
+    (program, "starts[1].eq(following)", "starts[1].eq(pc)"),
+    (program, "Mux(level, self.slots, count)", "Mux(level, count, self.slots)"),
+    (program, "with m.If(self.want_head):", "with m.If(~self.want_head):"),
+    (jobs, "factor, shift = division(", "factor, shift = 1, 1 #"),
+    (jobs, "taker.want_head.eq(header[5])", "taker.want_head.eq(heads[0][5])"),
+    (sequencer, "(length, length, entry.blocks + 1,", "(length, length, entry.blocks,"),
+    (sequencer, "blocked = fence & (pending != 0)", "blocked = 0"),
+    (sequencer, "+ words_a_beat - 1)", ")"),
+    (sequencer, "2 * config.scale_beats", "config.scale_beats"),
+    (sequencer, "pointer.eq(addresses.sweep_base)", "pointer.eq(pointer)"),
+    (sequencer, "self.read.slot.eq(issue.slot)", "self.read.slot.eq(0)"),
+    (sequencer, "scalars_settled | ~needs_scalars", "1"),
+    (sequencer, "unwritten.eq(will_reduce)", "unwritten.eq(1)"),
+]
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=[bug[2][:30] for bug in BUGS])
+def test_deliberate_bugs_are_seen(bug, monkeypatch):
+    module, old, new = bug
+    source = Path(module.__file__).read_text()
+    assert old in source, "the bug does not fit the source any more"
+    changed = types.ModuleType("changed")
+    changed.__dict__["__name__"] = module.__name__
+    exec(compile(source.replace(old, new), module.__file__, "exec"), changed.__dict__)
+    for name in ("Cursor", "JobQueue", "StreamWalker", "Executor"):
+        if name in changed.__dict__:
+            for user in (sys.modules[__name__], sequencer):
+                if hasattr(user, name):
+                    monkeypatch.setattr(user, name, changed.__dict__[name])
+    monkeypatch.setattr(sys.modules[__name__], "TIMEOUT", 4000)
+    with pytest.raises((AssertionError, TimeoutError)):
+        for seed in range(4):
+            check_random_program("narrow", seed)
+            check_random_program("wide", seed)
+
+
+def check_random_program(name, seed):
     config = CONFIGS[name]
     rng = random.Random(f"{name} {seed}")
     program = random_program(rng, config)
@@ -356,7 +405,7 @@ def test_random_programs(name, seed):
         ctx.set(bench.executor.slot_stride, stride)
         for job in jobs:
             await submit(ctx, bench.queue, *job)
-        for _ in range(20000):
+        for _ in range(TIMEOUT):
             if not ctx.get(bench.queue.level) and ctx.get(bench.walker.idle):
                 break
             await ctx.tick()
