@@ -19,8 +19,8 @@ class Sequencer(wiring.Component):
 
     The first item follows two cycles after the command is taken. Items of HADAMARD come in passes:
     the transform within words, then one pass per stride of a word and more, in which the two items
-    of a pair follow each other. A pass begins as soon as all that it reads is written, which for
-    long vectors is at once (one cycle between passes). ROPE sends four items per pair of words:
+    of a pair follow each other. A pass begins as soon as its first operand is written, which
+    for long vectors is at once (one cycle between passes). ROPE sends four items per pair of words:
     a c, b s, b c, a s, of which the second and fourth are written.
 
     Parameters
@@ -110,9 +110,13 @@ class Sequencer(wiring.Component):
         def base(name):
             return (field[name] + Mux(field[f"{name}_slot"], payload.slot_base, 0)) >> levels
 
-        # HADAMARD: word within the pass, stride in words, cycles until the next pass may begin.
+        # HADAMARD: word within the pass, stride in words, cycles until the next pass may begin: when
+        # the first word of this one is written. From then on item i of the next finds its operand a
+        # written by an item no later than i of this one, and its addend, which items up to i + 2
+        # strides have written, is read late; where that is not enough, the 4 strides of items that
+        # this pass has at least have taken the time.
         index, stride, block = Signal(14), Signal(14), Signal(15)
-        wait = Signal(16)
+        wait = Signal(range(timing.result + 1))
         with m.If(wait != 0):
             m.d.sync += wait.eq(wait - 1)
         # ROPE: item of the pair; words of a, b, c, s; words of a half that are left.
@@ -186,8 +190,7 @@ class Sequencer(wiring.Component):
                     phase.eq(0),
                     stride.eq(1),
                     block.eq((1 << field["log2_block"]) >> levels),
-                    # The pass of stride 1 reads blocks of two words.
-                    wait.eq(2 + timing.result - 1),
+                    wait.eq(timing.result),
                     drain.eq(Mux(is_exp, timing.exponential + 1, timing.code)),
                 ]
                 with m.If(n == 0):
@@ -226,9 +229,7 @@ class Sequencer(wiring.Component):
                 m.d.comb += self.busy.eq(1)
                 m.d.sync += index.eq(0)
                 with m.If(wait == 0):
-                    # The next pass reads blocks of four strides: its first item may come when the
-                    # first such block of this pass is written.
-                    m.d.sync += wait.eq((stride << 2) + timing.result - 1)
+                    m.d.sync += wait.eq(timing.result)
                     m.next = "CROSS"
 
             with m.State("CROSS"):

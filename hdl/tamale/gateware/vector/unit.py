@@ -27,9 +27,8 @@ class VectorUnit(wiring.Component):
 
     - VEC, EXP: ceil(n / w) words; VEC to activation memory goes on to the end of the last K step;
     - HADAMARD: n / w words for the transform within words (none if w = 1 and the block is larger),
-      and again for each doubling of the block from w on, with a cycle between such passes. Short
-      vectors wait between passes: a pass whose pairs are d words apart begins no earlier than
-      2 d + 14 cycles after the one before it;
+      and again for each doubling of the block from w on, with a cycle between passes, which
+      begin no sooner than 15 cycles after each other;
     - ROPE: 2 n / w.
 
     The fixed time, from the cycle in which the issue is first valid to the one in which
