@@ -236,10 +236,10 @@ def build(
     if not (component is None or isinstance(component, str)):
         text = to_verilog(component, name)
     if text is not None and simulator == "icarus":
-        # Icarus first runs `always @*` when an input changes: until then, outputs are unknown. Yosys
-        # makes every block read a register of its own for this purpose; here it changes once, when
-        # all blocks wait. (`always_comb` never comes to rest in Icarus 11 where a block writes a
-        # default to a signal and then a part of it.)
+        # Icarus first runs `always @*` when an input changes: until then, outputs are unknown.
+        # Yosys makes every block read a register of its own for this purpose; here it changes
+        # once, when all blocks wait. (`always_comb` never comes to rest in Icarus 11 where a block
+        # writes a default to a signal and then a part of it.)
         wake = r"reg (\\\$auto\$\S*dump_module\S*)\s+= 0;"
         text = re.sub(wake, r"reg \1 = 1; initial \1 <= 0;", text)
     sources = [Path(source).absolute() for source in extra_sources]

@@ -90,13 +90,12 @@ class Cache:
         start, beats = self.block(layer, head, position, len(values), planes)
         view = self.bytes[start : start + beats * BEAT]
         block = view.reshape(-1, planes, ROWS, COLUMNS)
-        digit = position % TILE_K
-        old = np.array([CODE.decode[b] for b in view], np.int8).reshape(*block.shape, -1)
-        if digit == 0:
-            old[:] = 0
-        digits = to_digits(values, planes).reshape(planes, -1, ROWS).transpose(1, 0, 2)
-        old.reshape(*block.shape[:3], TILE_K)[:, :, :, digit] = digits
-        block[:] = pack(old)
+        column, place = divmod(position % TILE_K, CODE.trits_per_byte)
+        if position % TILE_K == 0:
+            block[:] = CODE.encode[(0,) * CODE.trits_per_byte]
+        old = np.array(CODE.decode, np.int8)[block[..., column]]
+        old[..., place] = to_digits(values, planes).reshape(planes, -1, ROWS).transpose(1, 0, 2)
+        block[..., column] = pack(old)
         return start, beats
 
 

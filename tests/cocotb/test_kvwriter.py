@@ -94,5 +94,7 @@ def test_bug_is_seen(old, new, test):
     assert space["seen"], f"{old!r} is not in the sources"
     broken = space[kvwriter.__name__]
     broken["KVPacker"] = space[kvpack.__name__]["KVPacker"]
+    # With one row a beat takes the most elements, and packing is slower than the bus.
+    rows = 1 if test == "speed" else 4
     with pytest.raises(AssertionError, match=r"1 of 1 tests failed"):
-        simulate((32, "t5", 4, 4, "icarus", (22, 8), [test]), broken["KVWriter"])
+        simulate((32, "t5", rows, 4, "icarus", (22, 8), [test]), broken["KVWriter"])

@@ -44,9 +44,10 @@ class KVWriter(wiring.Component):
     value_base + head * value_head_stride + block * block_bytes``; the whole block is written.
 
     The command is done (``done_valid``) when the scratchpad has been read and the range has been
-    found inside the cache; memory is written meanwhile and afterwards, and ``completed`` tells when
-    it has acknowledged everything, never before done. The next command is taken after that. A burst is asked for when
-    all its beats are at hand, so the memory never waits for data; one burst is in flight.
+    found inside the cache. Memory is written meanwhile and afterwards; ``completed`` tells when it
+    has acknowledged everything, never before done. The next command is taken after that. A burst
+    is asked for when all its beats are at hand, so the memory never waits for data; one burst is
+    in flight.
 
     Computing the address takes max(planes, steps) + bits(layer) + bits(head) + bits(tile or block)
     + 9 cycles beside the packing, whose speed `KVPacker` states.
