@@ -39,9 +39,13 @@ class Routed:
 
 def _tool(name, arguments, directory):
     """Run a tool in a directory; its files must be named relative to it, which YoWASP needs."""
-    command = shutil.which(name, path=os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"])
+    command = shutil.which(
+        name, path=os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+    )
     if command is None:
-        raise ToolError(f"{name} is missing; install it with: pip install {name.rsplit('-ecp5')[0]}")
+        raise ToolError(
+            f"{name} is missing; install it with: pip install {name.rsplit('-ecp5')[0]}"
+        )
     result = subprocess.run([command, *arguments], cwd=directory, capture_output=True, text=True)
     if result.returncode:
         tail = "\n".join((result.stdout + result.stderr).splitlines()[-15:])
@@ -72,8 +76,8 @@ def synthesise(verilog, top, directory):
 def route(top, directory, *, seed=1, mhz=100):
     """Place and route a netlist of `synthesise`.
 
-    router1 stalls on designs like these and an unplaced clock pin costs a quarter of the clock, hence
-    router2 and a site for ``clk``.
+    router1 stalls on designs like these and an unplaced clock pin costs a quarter of the clock,
+    hence router2 and a site for ``clk``.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """Harness around a block under measurement: every port ends in a register of the harness.
 
-Inputs come from one shift register, outputs are registered and folded into one pin, so that a block of any
-width routes on a real package and its critical path is its own.
+Inputs come from one shift register, outputs are registered and folded into one pin, so that a block
+of any width routes on a real package and its critical path is its own.
 """
 
 from amaranth.hdl import Cat, Module, Signal, Value

@@ -1,8 +1,8 @@
 """Weight codes: how balanced-ternary digits (trits) are packed into bytes.
 
-A code is a bijection between tuples of trits and code points of one byte. It is a table, so that the
-cheapest assignment to decode can be chosen by measurement without touching anything else; the decoder,
-the encoder, the image packer and the golden model are all derived from it.
+A code is a bijection between tuples of trits and code points of one byte. It is a table, so that
+the cheapest assignment to decode can be chosen by measurement without touching anything else; the
+decoder, the encoder, the image packer and the golden model are all derived from it.
 """
 
 import itertools

@@ -1,11 +1,13 @@
 """One frozen, validated description from which everything is generated.
 
 RTL, C header, linker script, register documents, memory image, golden model, cycle prediction and
-reports all take a `Config`; nothing that it says is written a second time. Named presets are the TOML
-files of ``tamale/presets``; users write files of the same form.
+reports all take a `Config`; nothing that it says is written a second time. Named presets are the
+TOML files of ``tamale/presets``; users write files of the same form.
 """
 
 import dataclasses
+import json
+import re
 import tomllib
 from functools import cached_property
 from importlib import resources
@@ -117,6 +119,11 @@ class Config:
             if not valid:
                 raise ValueError(f"configuration {name} = {getattr(self, name)!r}: {mend}")
 
+        require(
+            "name",
+            re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name),
+            "use letters, digits, _, . and -, for it names files",
+        )
         require("code", self.code in CODES, f"known codes are {', '.join(CODES)}")
         require(
             "bus_width",
@@ -164,8 +171,21 @@ class Config:
             0 < self.uart_baud <= self.clock_hz // 8,
             "use at most an eighth of clock_hz",
         )
+        # Imported here: these modules need Amaranth, which a reader of configurations does not.
+        from tamale.gateware.sdram import PARTS
+        from tamale.soc.cpu import CPUS
+
+        require("cpu", self.cpu in CPUS, f"known cores are {', '.join(CPUS)}")
         require("memory", self.memory in ("sdram", "ideal"), "use sdram or ideal")
-        require("memory_bytes", 1 << 16 <= self.memory_bytes <= 1 << 30, "use 64 KiB to 1 GiB")
+        require("sdram_part", self.sdram_part in PARTS, f"known parts are {', '.join(PARTS)}")
+        require(
+            "memory_bytes",
+            _power_of_two(self.memory_bytes) and 1 << 16 <= self.memory_bytes <= 1 << 30,
+            "use a power of two from 64 KiB to 1 GiB",
+        )
+        if self.memory == "sdram":
+            size = PARTS[self.sdram_part].size
+            require("memory_bytes", self.memory_bytes <= size, f"{self.sdram_part} has {size}")
         require(
             "cpu_ram_bytes",
             16384 <= self.cpu_ram_bytes <= 1 << 20 and self.cpu_ram_bytes % 4096 == 0,
@@ -206,15 +226,15 @@ class Config:
     def act_steps(self):
         """K steps of activation memory.
 
-        One linear layer's codes, one head's query codes (at most a quarter of max_k or 256 elements)
-        and the probabilities of a whole context lie in it side by side.
+        One linear layer's codes, one head's query codes (at most a quarter of max_k or 256
+        elements) and the probabilities of a whole context lie in it side by side.
         """
         steps = sum(-(-size // self.tile_k) for size in (self.max_k, 256, self.max_context))
         return 1 << (steps + 2).bit_length()
 
     @property
     def accumulator_width(self):
-        """Bits of an accumulator: max_k products of +-128 and +-limit(max_planes), sign included."""
+        """Bits of an accumulator: sign, and max_k products of 128 and limit(max_planes)."""
         from tamale.codes import limit
 
         return (128 * limit(self.max_planes) * self.max_k).bit_length() + 1
@@ -228,7 +248,8 @@ class Config:
         lines = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            lines.append(f'{field.name} = "{value}"' if isinstance(value, str) else f"{field.name} = {value}")
+            # JSON's strings are TOML's, and its numbers too.
+            lines.append(f"{field.name} = {json.dumps(value)}")
         return "\n".join(lines) + "\n"
 
 
@@ -255,7 +276,8 @@ def load(name):
         text = (resources.files("tamale") / "presets" / f"{name}.toml").read_text()
     else:
         raise ValueError(
-            f"unknown configuration {str(name)!r}; use a .toml file or one of {', '.join(preset_names())}"
+            f"unknown configuration {str(name)!r}; use a .toml file or one of "
+            f"{', '.join(preset_names())}"
         )
     try:
         values = tomllib.loads(text)
@@ -264,7 +286,9 @@ def load(name):
     known = [field.name for field in dataclasses.fields(Config)]
     for key in values:
         if key not in known:
-            raise ValueError(f"configuration {str(name)!r}: unknown key {key!r}; known: {', '.join(known)}")
+            raise ValueError(
+                f"configuration {str(name)!r}: unknown key {key!r}; known: {', '.join(known)}"
+            )
     values.setdefault("name", path.stem)
     try:
         return Config(**values)

@@ -1,9 +1,9 @@
 """Memory image: the header that packer, firmware and golden model share, defined once.
 
-An image is what lies in DRAM from address 0: header, program, vocabulary text, embedding, rotary table,
-then the sweep (everything that a token reads, in execution order). The key-value cache follows it in
-memory and is not part of the file. All numbers are little-endian, all sections start on a multiple of
-``ALIGNMENT`` bytes.
+An image is what lies in DRAM from address 0: header, program, vocabulary text, embedding, rotary
+table, then the sweep (everything that a token reads, in execution order). The key-value cache
+follows it in memory and is not part of the file. All numbers are little-endian, all sections start
+on a multiple of ``ALIGNMENT`` bytes.
 """
 
 import struct
@@ -47,7 +47,10 @@ FIELDS = (
     ("tile_k", "weights of a row in a beat"),
     ("vectors", "most activation vectors that the program uses at once"),
     ("vu_width", "elements of a vector-unit word that the layout is aligned to"),
-    ("planes", "trit planes of layer weights (least), bits 7:0, (most), bits 15:8; head, bits 23:16"),
+    (
+        "planes",
+        "trit planes of layer weights (least), bits 7:0, (most), bits 15:8; head, bits 23:16",
+    ),
     ("group_size", "weights that share a scale along K, 0 for whole rows"),
     ("key_planes", "trit planes of a cached key element"),
     ("value_planes", "trit planes of a cached value element"),
@@ -56,7 +59,10 @@ FIELDS = (
     ("act_steps", "K steps of activation memory that the program needs"),
     ("program_offset", "byte offset of the program"),
     ("program_commands", "commands of 16 bytes"),
-    ("text_offset", "byte offset of the vocabulary: (vocabulary + 1) offsets of 32 bits, then bytes"),
+    (
+        "text_offset",
+        "byte offset of the vocabulary: (vocabulary + 1) offsets of 32 bits, then bytes",
+    ),
     ("text_bytes", "bytes of the vocabulary, 0 for a model without tokenizer"),
     ("embedding_base", "byte offset of the embedding"),
     ("embedding_stride", "bytes of an embedding row"),
@@ -117,7 +123,9 @@ def pack_header(name, values):
         raise ValueError(f"image header fields differ: {sorted(set(values) ^ set(_OFFSET))}")
     for key, value in values.items():
         if not 0 <= value < 1 << 32:
-            raise ImageError(f"image header {key} = {value} does not fit 32 bits; the model is too large")
+            raise ImageError(
+                f"image header {key} = {value} does not fit 32 bits; the model is too large"
+            )
     words = struct.pack(f"<{len(FIELDS)}I", *(values[key] for key, _ in FIELDS))
     text = name.encode()[: NAME_BYTES - 1]
     header = bytearray(HEADER_BYTES)
@@ -136,7 +144,9 @@ def parse_header(data, *, source="image"):
         For a foreign, truncated, newer or damaged header.
     """
     if len(data) < HEADER_BYTES:
-        raise ImageError(f"{source}: {len(data)} bytes are too short for an image header; pack it again")
+        raise ImageError(
+            f"{source}: {len(data)} bytes are too short for an image header; pack it again"
+        )
     header = bytearray(data[:HEADER_BYTES])
     words = struct.unpack_from(f"<{len(FIELDS)}I", header)
     values = dict(zip(_OFFSET, words, strict=True))
@@ -148,6 +158,8 @@ def parse_header(data, *, source="image"):
         )
     struct.pack_into("<I", header, _OFFSET["header_crc"], 0)
     if zlib.crc32(header) != values["header_crc"]:
-        raise ImageError(f"{source}: the header's checksum is wrong; the file is damaged, pack it again")
+        raise ImageError(
+            f"{source}: the header's checksum is wrong; the file is damaged, pack it again"
+        )
     name = bytes(header[HEADER_BYTES - NAME_BYTES :]).rstrip(b"\0").decode(errors="replace")
     return name, values

@@ -1,16 +1,18 @@
 """Commands of the accelerator: one 128-bit format per operation, defined once.
 
-The sequencer, the stream walker, the program builder, the golden model and the documents all read the
-tables below. A *program* is a list of commands in on-chip memory; a *job* runs it once, for one token of
-every active *slot* (prompt tokens or parallel sequences that share the sweep).
+The sequencer, the stream walker, the program builder, the golden model and the documents all read
+the tables below. A *program* is a list of commands in on-chip memory; a *job* runs it once, for one
+token of every active *slot* (prompt tokens or parallel sequences that share the sweep).
 
-Two agents walk the program: the stream walker runs ahead and asks the DMA for the data of every command
-that consumes the stream (LOAD, SLOAD, MATVEC), in order; the executor performs the commands one by one.
+Two agents walk the program: the stream walker runs ahead and asks the DMA for the data of every
+command that consumes the stream (LOAD, SLOAD, MATVEC), in order; the executor performs the commands
+one by one.
 
 State that commands act on
 --------------------------
 scratchpad
-    int32 elements, ``vu_width`` of them a word. Operands marked ``*_slot`` get ``slot * slot_stride`` added.
+    int32 elements, ``vu_width`` of them a word. Operands marked ``*_slot`` get
+    ``slot * slot_stride`` added.
 activation memory
     int8 codes, per vector, addressed in K steps (``tile_k`` codes each).
 scalars
@@ -155,11 +157,12 @@ _REGISTER = 6
 _LAYOUT = {
     # End of the program: the job is complete.
     Op.END: (),
-    # Repeat the commands up to the matching NEXT. level 0: layers, `count` times. level 1: the active
-    # slots, whatever `count` says.
+    # Repeat the commands up to the matching NEXT. level 0: layers, `count` times. level 1: the
+    # active slots, whatever `count` says.
     Op.LOOP: (("level", 1), ("count", 16)),
     Op.NEXT: (("level", 1),),
-    # Jump to `target` if the job does not ask for the head; otherwise the head's counters start here.
+    # Jump to `target` if the job does not ask for the head; otherwise the head's counters start
+    # here.
     Op.SKIP_UNLESS_HEAD: (("target", 12),),
     # Stream to scratchpad: `beats` beats of `format` elements from source + offset (beats).
     Op.LOAD: (
@@ -172,8 +175,8 @@ _LAYOUT = {
         ("head", 8),
         ("fence", 1),
     ),
-    # Stream to scalars rd, rd+1, ...: `count` words of 32 bits, mantissa low, exponent (signed) high,
-    # from whole beats (the rest of the last beat is dropped).
+    # Stream to scalars rd, rd+1, ...: `count` words of 32 bits, mantissa low, exponent (signed)
+    # high, from whole beats (the rest of the last beat is dropped).
     Op.SLOAD: (
         ("rd", _REGISTER),
         ("count", 6),
@@ -184,14 +187,17 @@ _LAYOUT = {
     ),
     # Ternary matrix times the activation vectors 0 to n-1 (n = active slots if vectors_slot).
     #   for block, for tile, for group, for plane (most significant first), for step:
-    #       one beat: tile_rows x tile_k trits; byte r * columns + j holds row r, codes of step column j
-    #       acc[row, vector] += trit * activation[vector][step]       (acc * 3 first where a plane begins)
-    #   After the last plane of a group, if `scaled`: ceil(2 * tile_rows / beat_bytes) beats of 16-bit
-    #   scales (and as many again of auxiliary scales if `aux`), row 0 first.
-    # Activation K step: act + (block * groups + group) * steps + step. Results: element dst + row of the
-    # scratchpad, plus vector * vector_stride (slot_stride if vectors_slot), added up over groups and blocks;
-    # aux scales to dst + n * vector_stride + row. to_candidates: to the candidate lists instead.
-    # KEYS: tiles is ceil((position+1)/tile_rows). VALUES: blocks is ceil((position+1)/tile_k), else 1.
+    #       one beat: tile_rows x tile_k trits; byte r * columns + j holds row r, codes of step
+    #       column j
+    #       acc[row, vector] += trit * activation[vector][step]    (acc * 3 first at a new plane)
+    #   After the last plane of a group, if `scaled`: ceil(2 * tile_rows / beat_bytes) beats of
+    #   16-bit scales (and as many again of auxiliary scales if `aux`), row 0 first.
+    # Activation K step: act + (block * groups + group) * steps + step. Results: element dst + row
+    # of the scratchpad, plus vector * vector_stride (slot_stride if vectors_slot), added up over
+    # groups and blocks; aux scales to dst + n * vector_stride + row. to_candidates: to the
+    # candidate lists instead.
+    # KEYS: tiles is ceil((position+1)/tile_rows). VALUES: blocks is ceil((position+1)/tile_k),
+    # else 1.
     Op.MATVEC: (
         ("dst", _ADDRESS),
         ("vector_stride", _ADDRESS),
@@ -243,8 +249,8 @@ _LAYOUT = {
         ("rd", _REGISTER),
         ("spare", 5),
     ),
-    # In place, on consecutive blocks of 2**log2_block elements: natural-order Walsh-Hadamard transform
-    # without scaling, sat32 after every addition. ABSMAX of the result goes to rd.
+    # In place, on consecutive blocks of 2**log2_block elements: natural-order Walsh-Hadamard
+    # transform without scaling, sat32 after every addition. ABSMAX of the result goes to rd.
     Op.HADAMARD: (
         ("a", _ADDRESS),
         ("a_slot", 1),
@@ -253,7 +259,8 @@ _LAYOUT = {
         ("rd", _REGISTER),
     ),
     # In place, on consecutive heads of `size` elements: with h = size/2, i < h,
-    #   a[i], a[i+h] = round((a[i] c[i] - a[i+h] s[i]) / 2**shift), round((a[i+h] c[i] + a[i] s[i]) / 2**shift)
+    #   a[i] = round((a[i] c[i] - a[i+h] s[i]) / 2**shift)
+    #   a[i+h] = round((a[i+h] c[i] + a[i] s[i]) / 2**shift), both from the old values,
     # c = b[0..h), s = b[h..2h), both sat18; results sat32.
     Op.ROPE: (
         ("a", _ADDRESS),
@@ -264,8 +271,9 @@ _LAYOUT = {
         ("size", 10),
         ("shift", 6),
     ),
-    # dst[i] = exp2(-z), z = min(round(max(0, min(peak - a[i], 2**31 - 1)) * mantissa(m) / 2**s), 2**21 - 1)
-    # in units of 2**-16, s = clamp(shift - exponent(m), 0, 63); result in units of 2**-15. SUM to rd.
+    # dst[i] = exp2(-z), z = min(round(d * mantissa(m) / 2**s), 2**21 - 1) in units of 2**-16,
+    # d = max(0, min(peak - a[i], 2**31 - 1)), s = clamp(shift - exponent(m), 0, 63); result in
+    # units of 2**-15. SUM to rd.
     Op.EXP: (
         ("dst", _ADDRESS),
         ("a", _ADDRESS),
@@ -285,10 +293,10 @@ _LAYOUT = {
         ("imm", 11),
     ),
     # Packs `size` quantised elements (|v| <= limit(planes)) at `a` into the cache of `head`, at the
-    # slot's position. KEY: row position % tile_rows of tile position // tile_rows, with the scale `scale`
-    # and the auxiliary scale `aux` in the tile's scale beats (16-bit floats of the scalars). VALUE: digit
-    # position % tile_k of block position // tile_k, the other digits from the old block (raw beats loaded
-    # at `b`), or zero where position % tile_k is zero.
+    # slot's position. KEY: row position % tile_rows of tile position // tile_rows, with the scale
+    # `scale` and the auxiliary scale `aux` in the tile's scale beats (16-bit floats of the
+    # scalars). VALUE: digit position % tile_k of block position // tile_k, the other digits from
+    # the old block (raw beats loaded at `b`), or zero where position % tile_k is zero.
     Op.KVWRITE: (
         ("a", _ADDRESS),
         ("a_slot", 1),
@@ -344,8 +352,8 @@ def encode(op, **values):
             low, high = 0, (1 << width) - 1
         if not low <= value <= high:
             raise ValueError(
-                f"{op.name}.{name} holds {low} to {high}, not {value}; the model or the configuration "
-                "is larger than the command format"
+                f"{op.name}.{name} holds {low} to {high}, not {value}; the model or the "
+                "configuration is larger than the command format"
             )
         word |= (value & (1 << width) - 1) << offset
     return word

@@ -1,1 +1,1 @@
-"""Host side of a model: checkpoint readers, quantisers, image packer, NumPy golden model, training recipe."""
+"""Host side of a model: checkpoint reader, image packer, golden model, training recipe."""

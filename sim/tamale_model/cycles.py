@@ -1,9 +1,10 @@
 """Cycle model: predicts the cycles of a job from configuration, program and positions alone.
 
 Two agents meet at the stream FIFO, as in the hardware: the DMA delivers beats at the rate of the
-memory as long as there is room and no fence holds it back; the executor performs commands one after the
-other and takes beats as they come. Everything is a maximum over earlier times, computed in pieces of at
-most `_PIECE` beats; no register is simulated. The latencies are those that the blocks' docstrings state.
+memory as long as there is room and no fence holds it back; the executor performs commands one after
+the other and takes beats as they come. Everything is a maximum over earlier times, computed in
+pieces of at most `_PIECE` beats; no register is simulated. The latencies are those that the blocks'
+docstrings state.
 """
 
 import collections
@@ -196,7 +197,10 @@ def predict(config, program, job, memory=None):
             else:
                 pc = f["target"]
             continue
-        begin = max(now + (_ISSUE_PLAIN if op in (Op.LOAD, Op.MATVEC, Op.ROPE) else _ISSUE_SCALARS), previous_end + 4)
+        begin = max(
+            now + (_ISSUE_PLAIN if op in (Op.LOAD, Op.MATVEC, Op.ROPE) else _ISSUE_SCALARS),
+            previous_end + 4,
+        )
         if op not in (Op.LOAD, Op.MATVEC, Op.ROPE):
             begin = max(begin, pending)
         if op in (Op.LOAD, Op.SLOAD, Op.MATVEC):
@@ -228,8 +232,14 @@ def predict(config, program, job, memory=None):
 
 
 def _stream_shape(config, op, f, position, slots):
-    """Return (beats, walker cycles, cycles per beat of the consumer, cycles after the last beat)."""
-    products = {Source.EMBEDDING: 1, Source.ROPE: 1, Source.KEYS: 2, Source.VALUES: 2, Source.VALUE_BLOCK: 3}
+    """Return (beats, walker cycles, consumer's cycles per beat, cycles after the last beat)."""
+    products = {
+        Source.EMBEDDING: 1,
+        Source.ROPE: 1,
+        Source.KEYS: 2,
+        Source.VALUES: 2,
+        Source.VALUE_BLOCK: 3,
+    }
     source = Source(f["source"])
     if op is Op.LOAD:
         elements = config.beat_bytes >> f["format"]

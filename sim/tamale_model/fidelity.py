@@ -159,6 +159,7 @@ def device_config(model, base, context, *, key_planes, value_planes, head_planes
         max_context=max(16, context),
         scratchpad_elements=1 << 17,
         program_commands=4096,
+        memory="ideal",
         memory_bytes=1 << 30,
     )
     for vectors in (16, 8, 4, 2):

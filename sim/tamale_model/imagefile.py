@@ -6,9 +6,9 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-
 from tamale import image
 from tamale.image import ALIGNMENT, HEADER_BYTES, ImageError
+
 from tamale_model import integer, packing
 from tamale_model.machine import Addresses, Machine
 from tamale_model.program import LOGIT_SCALAR, ROPE_BITS, Compiler
@@ -66,7 +66,7 @@ class Image:
         return [self.fields[f"eos{i}"] for i in range(self.fields["eos_count"])]
 
     def useful_bytes(self, positions, *, head=True):
-        """Bytes that a token must read at their stated code when ``positions`` are in its context."""
+        """Bytes, at their stated code, that a token reads with ``positions`` in its context."""
         f = self.fields
         return (
             f["useful_layer_bytes"]
@@ -85,8 +85,8 @@ class Image:
         ):
             if f[key] != value:
                 raise ImageError(
-                    f"{self.name}: the image was packed for {key} = {f[key]}, the hardware has {value}; "
-                    "pack it again for this configuration"
+                    f"{self.name}: the image was packed for {key} = {f[key]}, the hardware has "
+                    f"{value}; pack it again for this configuration"
                 )
         for key, limit in (
             ("vectors", config.vectors),
@@ -107,14 +107,14 @@ class Image:
             )
 
     def machine(self, config, sequences=1):
-        """Return the golden `Machine` with the image in a memory that holds ``sequences`` caches."""
+        """Return the golden `Machine` with image and ``sequences`` caches in its memory."""
         self.check(config)
         f = self.fields
         size = self.memory_bytes(sequences)
         if size > config.memory_bytes:
             raise ImageError(
-                f"{self.name}: image and cache need {size} bytes, the memory has {config.memory_bytes}; "
-                "lower the context or use a board with more memory"
+                f"{self.name}: image and cache need {size} bytes, the memory has "
+                f"{config.memory_bytes}; lower the context or use a board with more memory"
             )
         memory = np.zeros(size, dtype=np.uint8)
         memory[: len(self.data)] = self.data
@@ -244,7 +244,8 @@ def _write(config, model, context, compiler, file, progress):
     values, scales = packing.quantise_rows(model.embedding, config.head_planes)
     for row, scale in zip(values, scales, strict=True):
         unit = integer.Scalar.of(float(scale) * 2.0**compiled.residual_bits)
-        data = packing.pack_beats(config, row, "<i1") + packing.pack_beats(config, [unit.word], "<u4")
+        data = packing.pack_beats(config, row, "<i1")
+        data += packing.pack_beats(config, [unit.word], "<u4")
         out.write(data)
     fields["embedding_stride"] = len(data)
 
@@ -269,8 +270,8 @@ def _write(config, model, context, compiler, file, progress):
     value_stride = -(-context // config.tile_k) * block
     layer_stride = graph.kv_heads * (key_stride + value_stride)
     useful = _useful(config, model, config.trit_code.bits_per_trit)
-    planes = [lin.planes for layer in model.layers for lin in (layer.q, layer.k, layer.v, layer.o,
-                                                               layer.gate, layer.up, layer.down)]  # fmt: skip
+    names = ("q", "k", "v", "o", "gate", "up", "down")
+    planes = [getattr(layer, name).planes for layer in model.layers for name in names]
     fields |= {
         "image_bytes": out.at,
         "payload_crc": out.crc,

@@ -1,14 +1,14 @@
 """The integer specification: every arithmetic operation of the device, defined once, in NumPy.
 
 RTL and firmware equal these functions bit for bit. Vectors are int64 arrays that hold values of the
-stated narrower ranges; scalars are `Scalar` values. Rounding is half-up everywhere: floor(v / 2**s + 1/2).
+stated narrower ranges; scalars are `Scalar` values. Rounding is half-up everywhere:
+floor(v / 2**s + 1/2).
 """
 
 import math
 from typing import NamedTuple
 
 import numpy as np
-
 from tamale import tables
 from tamale.codes import limit
 
@@ -61,7 +61,8 @@ def sat18(value):
 class Scalar(NamedTuple):
     """A non-negative number mantissa * 2**exponent.
 
-    The mantissa is 0 (then the exponent is 0 too) or 2**15 to 2**16 - 1; the exponent is -1024 to 1023.
+    The mantissa is 0 (then the exponent is 0 too) or 2**15 to 2**16 - 1; the exponent is from
+    -1024 to 1023.
     """
 
     mantissa: int
@@ -82,7 +83,7 @@ class Scalar(NamedTuple):
 
     @classmethod
     def from_word(cls, word):
-        """Return the scalar in a 32-bit word: mantissa in bits 15:0, signed exponent in bits 31:16."""
+        """Return the scalar in a word: mantissa in bits 15:0, signed exponent in bits 31:16."""
         exponent = word >> 16 & 0xFFFF
         return cls(word & 0xFFFF, exponent - (1 << 16) if exponent >> 15 else exponent)
 
@@ -99,7 +100,7 @@ ZERO = Scalar(0, 0)
 
 
 def normalise(value, exponent=0):
-    """Return value * 2**exponent as a scalar; ``value`` is an unsigned integer, truncated to 16 bits."""
+    """Return value * 2**exponent as a scalar; ``value`` >= 0 is truncated to 16 bits."""
     value = int(value)
     if value == 0:
         return ZERO
@@ -130,7 +131,7 @@ def sqrt(a):
 
 
 def add(a, b):
-    """ScalarOp.ADD: the smaller operand is truncated to 2**-15 of a unit of the larger's mantissa."""
+    """ScalarOp.ADD: the smaller operand is truncated to 2**-15 units of the larger's mantissa."""
     if a.mantissa == 0 or b.mantissa == 0:
         return b if a.mantissa == 0 else a
     if a.exponent < b.exponent:
@@ -162,7 +163,7 @@ def exp2_negative(z):
 
 
 def hadamard(x, block):
-    """Return the natural-order Walsh-Hadamard transform of consecutive blocks, sat32 at every stage.
+    """Return the natural-order Walsh-Hadamard transform of blocks, sat32 at every stage.
 
     Parameters
     ----------
@@ -175,7 +176,8 @@ def hadamard(x, block):
     step = 1
     while step < block:
         pairs = y.reshape(-1, 2, step)
-        y = sat32(np.stack([pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]], axis=1)).reshape(-1)
+        upper, lower = pairs[:, 0], pairs[:, 1]
+        y = sat32(np.stack([upper + lower, upper - lower], axis=1)).reshape(-1)
         step *= 2
     return y
 
@@ -237,6 +239,6 @@ def scaled_accumulator(acc, code):
 
 
 def scale_to_fixed(code):
-    """Return a 16-bit scale in units of 2**-20, sat32: what `aux` scales become in the scratchpad."""
+    """Return a 16-bit scale in units of 2**-20, sat32: an `aux` scale in the scratchpad."""
     significand, bits = decode_scale(code)
     return sat32(round_shift(significand << 20, bits))

@@ -1,17 +1,18 @@
 """Golden machine: executes programs on NumPy state, command by command, as the RTL does.
 
-Together with `integer` this is the integer specification of the device. State (scratchpad, activation
-memory, scalars, memory with the key-value cache) is comparable with the RTL's after every command.
+Together with `integer` this is the integer specification of the device. State (scratchpad,
+activation memory, scalars, memory with the key-value cache) is comparable with the RTL's after
+every command.
 """
 
 import dataclasses
 import functools
 
 import numpy as np
-
 from tamale import isa
 from tamale.codes import limit
 from tamale.config import Config
+
 from tamale_model import integer
 from tamale_model.packing import encode_trits
 
@@ -109,7 +110,9 @@ class Machine:
         self.slot_stride = slot_stride
         self.rows = rows
         self.scratch = np.zeros(config.scratchpad_elements, dtype=np.int64)
-        self.activation = np.zeros((config.vectors, config.act_steps * config.tile_k), dtype=np.int64)
+        self.activation = np.zeros(
+            (config.vectors, config.act_steps * config.tile_k), dtype=np.int64
+        )
         self.shared = [integer.ZERO] * isa.SHARED_SCALARS
         self.private = [[integer.ZERO] * (64 - isa.SHARED_SCALARS) for _ in range(config.vectors)]
         self.peak = 0
@@ -172,7 +175,7 @@ class Machine:
                 trace(here, op, fields, index[0], index[1])
 
     def execute(self, word, job, layer=0, slot=0):
-        """Perform one command (no LOOP, NEXT, SKIP or END) for a slot of a job, without a program."""
+        """Perform one command (no LOOP, NEXT, SKIP or END) for a slot of a job, on its own."""
         self._job, self._layer, self._slot = job, layer, slot
         op, fields = isa.decode(word)
         getattr(self, "_" + op.name.lower())(**fields)
@@ -217,7 +220,7 @@ class Machine:
     def _read(self, address, length):
         if address < 0 or address + length > len(self.memory):
             raise ValueError(
-                f"read of {length} bytes at {address:#x} leaves the memory of {len(self.memory)} bytes"
+                f"read of {length} bytes at {address:#x} leaves the memory of {len(self.memory)}"
             )
         return self.memory[address : address + length]
 
@@ -245,7 +248,7 @@ class Machine:
             self.set_scalar(rd + i, integer.Scalar.from_word(int(word)))
 
     def _weights_at(self, address, length, tiles, groups, planes, steps, extra, immutable):
-        """Return (float matrix [groups, tile_k * steps, rows], scale codes [rows, groups, 1 + aux])."""
+        """Return float matrix [groups, tile_k * steps, rows], scales [rows, groups, 1 + aux]."""
         key = (address, tiles, groups, planes, steps, extra)
         if immutable and key in self._weights:
             return self._weights[key]
@@ -295,7 +298,8 @@ class Machine:
         matrix = matrix.reshape(groups, width, blocks, rows).transpose(2, 0, 1, 3)
         codes = self.activation[:vectors, act * config.tile_k :][:, : blocks * groups * width]
         codes = codes.reshape(vectors, blocks, groups, width).transpose(1, 2, 0, 3)
-        acc = np.rint(codes.astype(matrix.dtype) @ matrix).astype(np.int64)  # blocks groups vectors rows
+        # [blocks, groups, vectors, rows]
+        acc = np.rint(codes.astype(matrix.dtype) @ matrix).astype(np.int64)
         result = np.zeros((vectors, rows), dtype=np.int64)
         for block in range(blocks):
             for group in range(groups):
@@ -319,9 +323,9 @@ class Machine:
         shift, by_m, by_x, b_shift, b_by_x, by_vector, relu, add, planes, reduce, rd, spare,
     ):  # fmt: skip
         n = self._bound(n, bound)
-        a, b, dst = self._base(a, a_slot), self._base(b, b_slot), (
-            self._base(dst, dst_slot) if destination == isa.Destination.SCRATCH else dst
-        )
+        a, b = self._base(a, a_slot), self._base(b, b_slot)
+        if destination == isa.Destination.SCRATCH:
+            dst = self._base(dst, dst_slot)
         factor, exponent = self.scalar(m), self.scalar(x).exponent
         left = self.scratch[a : a + n]
         right = self.scratch[b : b + n]
@@ -434,4 +438,3 @@ class Machine:
                 trits = np.zeros_like(trits)
             trits[..., digit] = digits.reshape(planes, size // rows, rows).transpose(1, 0, 2)
             target[:] = encode_trits(code, trits.reshape(-1, code.trits_per_byte))
-

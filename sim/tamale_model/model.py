@@ -1,4 +1,4 @@
-"""A ternary model in neutral form: what every checkpoint reader produces and every packer consumes."""
+"""A ternary model in neutral form: what readers of checkpoints produce and packers consume."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ __all__ = ["Graph", "Layer", "Linear", "Model"]
 
 @dataclasses.dataclass
 class Linear:
-    """A matrix of integers with scales: W[row, k] = values[row, k] * scales[row, group of k] * scale.
+    """Integers with scales: W[row, k] = values[row, k] * scales[row, group of k] * scale.
 
     Parameters
     ----------

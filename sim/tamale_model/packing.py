@@ -3,11 +3,19 @@
 import dataclasses
 
 import numpy as np
-
 from tamale.codes import limit
+
 from tamale_model import integer
 
-__all__ = ["PackedLinear", "describe", "encode_trits", "pack", "pack_beats", "pack_scalars", "quantise_rows"]
+__all__ = [
+    "PackedLinear",
+    "describe",
+    "encode_trits",
+    "pack",
+    "pack_beats",
+    "pack_scalars",
+    "quantise_rows",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +44,7 @@ class PackedLinear:
 
 
 def describe(config, linear, *, bound=2**31 - 1):
-    """Return the `PackedLinear` of a matrix; scales are chosen so that no result exceeds ``bound``."""
+    """Return the `PackedLinear` of a matrix; scales are such that no result exceeds ``bound``."""
     rows, k = linear.shape
     size = linear.group_size or k
     steps = -(-size // config.tile_k)
@@ -44,8 +52,8 @@ def describe(config, linear, *, bound=2**31 - 1):
     unit = linear.scale
     scaled = linear.scales is not None
     if scaled:
-        # Scales lie in the stream relative to `top`, a power of two, so that the largest of them times
-        # the largest sum stays below the bound in units of 2**-8.
+        # Scales lie in the stream relative to `top`, a power of two, so that the largest of them
+        # times the largest sum stays below the bound in units of 2**-8.
         top = np.ldexp(1.0, int(np.floor(np.log2(bound / (largest * 256)))))
         unit *= float(linear.scales.max()) / top / 256
         largest = bound
@@ -72,9 +80,7 @@ def pack(config, linear, packed):
     code, size = config.trit_code, linear.group_size or k
     padded = np.zeros((packed.tiles * config.tile_rows, packed.groups * size), dtype=np.int8)
     padded[:rows, :k] = linear.values
-    values = np.zeros(
-        (len(padded), packed.groups, packed.steps * config.tile_k), dtype=np.int8
-    )
+    values = np.zeros((len(padded), packed.groups, packed.steps * config.tile_k), dtype=np.int8)
     values[:, :, :size] = padded.reshape(len(padded), packed.groups, size)
     trits = integer.to_digits(values, packed.planes)  # planes rows groups k
     trits = trits.reshape(
@@ -82,7 +88,9 @@ def pack(config, linear, packed):
         config.tile_columns, code.trits_per_byte,
     )  # fmt: skip
     body = encode_trits(code, trits).transpose(1, 3, 0, 4, 2, 5)
-    body = body.reshape(packed.tiles, packed.groups, packed.planes * packed.steps, config.beat_bytes)
+    body = body.reshape(
+        packed.tiles, packed.groups, packed.planes * packed.steps, config.beat_bytes
+    )
     if packed.scaled:
         # unit * 256 is the real value of code value 1.
         codes = np.zeros((packed.tiles * config.tile_rows, packed.groups), dtype="<u2")
@@ -121,7 +129,7 @@ def pack_scalars(config, values):
 
 
 def quantise_rows(matrix, planes):
-    """Return (int8 values, float32 scales [rows]): each row rounded to ``planes`` trits by its absmax."""
+    """Return (int8 values, float32 scales [rows]): rows rounded to ``planes`` trits by absmax."""
     top = limit(planes)
     peak = np.abs(matrix).max(axis=1, initial=0).astype(np.float32)
     scales = np.where(peak > 0, peak / np.float32(top), np.float32(1))

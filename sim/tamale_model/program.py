@@ -1,12 +1,12 @@
 """Compiles a model's graph to the accelerator's program, and says what the sweep holds, in order.
 
-The order of the stream is the order of the commands: `Compiler` emits both side by side, so that they
-cannot disagree. The arithmetic is that of docs/developer/arithmetic.md; every fixed-point position is
-derived here from sizes and scales.
+The order of the stream is the order of the commands: `Compiler` emits both side by side, so that
+they cannot disagree. The arithmetic is that of docs/developer/arithmetic.md; every fixed-point
+position is derived here from sizes and scales.
 
-Scratchpad of a slot: residual, rotary factors, then a work area that keys, values, queries, attention
-output and feed-forward vectors share. Scratchpad for all slots: norm gain, old value block, scores with
-the value scales behind them, head outputs.
+Scratchpad of a slot: residual, rotary factors, then a work area that keys, values, queries,
+attention output and feed-forward vectors share. Scratchpad for all slots: norm gain, old value
+block, scores with the value scales behind them, head outputs.
 """
 
 import dataclasses
@@ -14,10 +14,10 @@ import functools
 import math
 
 import numpy as np
-
 from tamale import isa
 from tamale.codes import limit
 from tamale.isa import Bound, Destination, Kind, Op, Reduce, ScalarOp, Source
+
 from tamale_model import packing
 from tamale_model.model import Linear
 
@@ -130,9 +130,9 @@ class Compiler:
         self._check()
         self.align = max(config.vu_width, config.tile_rows)
         self.head_block = graph.head_size & -graph.head_size
-        # Massive activations of deep models reach some 10,000 times the embedding, so 2**16 above its
-        # largest element is room for them. The rest is fraction: 15 bits below the largest element,
-        # where 12 were no worse in the fidelity of the demonstration models.
+        # Massive activations of deep models reach some 10,000 times the embedding, so 2**16 above
+        # its largest element is room for them. The rest is fraction: 15 bits below the largest
+        # element, where 12 were no worse in the fidelity of the demonstration models.
         largest = float(np.abs(model.embedding).max()) or 1.0
         self.residual_bits = 15 - math.ceil(math.log2(largest))
         self._layout()
@@ -208,7 +208,8 @@ class Compiler:
         at += _up(longest, max(align, config.beat_bytes // 2))
         self.block = at
         at += _up(
-            graph.head_size // config.tile_rows * config.value_planes * (config.beat_bytes // 4), align
+            graph.head_size // config.tile_rows * config.value_planes * (config.beat_bytes // 4),
+            align,
         )
         self.scores = at
         self.score_stride = _up(self.context, align)
@@ -244,7 +245,8 @@ class Compiler:
         Parameters
         ----------
         stream : callable
-            Called with each piece of the sweep as bytes, in order, and whether it belongs to the head.
+            Called with each piece of the sweep as bytes, in order, and whether it belongs to the
+            head.
 
         Returns
         -------
@@ -260,7 +262,8 @@ class Compiler:
             self._layer(layer)
             if body and body != self.commands[start:]:
                 raise ValueError(
-                    f"{self.graph.name}: layers differ in planes or groups, which one program cannot do"
+                    f"{self.graph.name}: layers differ in planes or groups of weights; one "
+                    "program runs all layers, so give them the same"
                 )
         self._emit(Op.NEXT, level=0)
         self._out = lambda data: stream(data, True)
@@ -285,9 +288,7 @@ class Compiler:
         def number(name):
             return name if isinstance(name, int) else _NAMES[name]
 
-        self._emit(
-            Op.SCALAR, operation=operation, rd=number(rd), a=number(a), b=number(b), imm=imm
-        )
+        self._emit(Op.SCALAR, operation=operation, rd=number(rd), a=number(a), b=number(b), imm=imm)
 
     def _vec(self, a, n, *, dst=None, b=None, m=None, x=None, rd=None, **fields):
         """VEC with operands of the slot; ``dst`` and ``b`` may be ("shared", address) pairs."""
@@ -347,8 +348,9 @@ class Compiler:
         config, graph = self.config, self.graph
         block = math.sqrt(self.head_block)
         self.attention_bits = self._attention_bits()
-        # Scales of values are at most 2**(29 - attention_bits) / limit; this many bits bring that below
-        # 2**11, the largest that fits 32 bits in units of 2**-20, so that small ones keep their digits.
+        # Scales of values are at most 2**(29 - attention_bits) / limit; this many bits bring that
+        # below 2**11, the largest that fits 32 bits in units of 2**-20, so that small ones keep
+        # their digits.
         self.value_bits = self.attention_bits - 18 + int(math.log2(limit(config.value_planes)))
         head = self._head_linear
         values = {
@@ -389,9 +391,9 @@ class Compiler:
     def _attention_bits(self):
         """Fraction bits of attention outputs, so that none can overflow 32 bits.
 
-        A value element is a row of W_v times a normalised vector y with |y|_2 <= sqrt(hidden) * largest
-        gain, hence |y|_1 <= hidden * largest gain. The inverse Hadamard transform adds the root of its
-        block, the rounding of the codes less than one bit.
+        A value element is a row of W_v times a normalised vector y with |y|_2 <= sqrt(hidden) *
+        largest gain, hence |y|_1 <= hidden * largest gain. The inverse Hadamard transform adds the
+        root of its block, the rounding of the codes less than one bit.
         """
         worst = 0.0
         for layer in self.model.layers:
@@ -453,12 +455,14 @@ class Compiler:
             for name in ("q", "k", "v")
         }
         packed |= {
-            name: packing.describe(config, getattr(layer, name)) for name in ("o", "gate", "up", "down")
+            name: packing.describe(config, getattr(layer, name))
+            for name in ("o", "gate", "up", "down")
         }
         # Rotated and transformed sums keep as many further fraction bits as 32 bits allow.
         growth = 1 + int(math.log2(self.head_block))
         extra = {
-            name: max(0, min(8, 31 - packed[name].bound.bit_length() - growth)) for name in ("q", "k")
+            name: max(0, min(8, 31 - packed[name].bound.bit_length() - growth))
+            for name in ("q", "k")
         }
         block = math.sqrt(self.head_block)
         values = {
@@ -585,9 +589,9 @@ class Compiler:
             self._scalar(ScalarOp.MUL, _HEADS + i, "peak", "sigma")
             self._scalar(ScalarOp.MUL, _HEADS + i, _HEADS + i, "query")
         self._emit(
-            Op.MATVEC, dst=self.scores, vector_stride=self.score_stride, act=self.act_query, groups=1,
-            planes=config.key_planes, steps=-(-size // config.tile_k), vectors=count, scaled=1, aux=1,
-            source=Source.KEYS, head=kv_head, fence=1,
+            Op.MATVEC, dst=self.scores, vector_stride=self.score_stride, act=self.act_query,
+            groups=1, planes=config.key_planes, steps=-(-size // config.tile_k), vectors=count,
+            scaled=1, aux=1, source=Source.KEYS, head=kv_head, fence=1,
         )  # fmt: skip
         scales = ("shared", self.scores + count * self.score_stride)
         together = max(1, config.vectors // 2)
@@ -651,8 +655,8 @@ class Compiler:
         self._matvec(layer.up, packed["up"], self.up)
         self._load_gain(layer.feed_forward_norm)
         self._emit(Op.LOOP, level=1)
-        # relu(gate)**2 * up: narrow operands lose only what the bounds demand; the unit of the product
-        # matters for the norm's epsilon alone.
+        # relu(gate)**2 * up: narrow operands lose only what the bounds demand; the unit of the
+        # product matters for the norm's epsilon alone.
         gate_bits, up_bits = (packed[name].bound.bit_length() for name in ("gate", "up"))
         narrow_gate, narrow_up = max(0, gate_bits - 17), max(0, up_bits - 17)
         square = max(0, 2 * gate_bits - narrow_gate - 31)

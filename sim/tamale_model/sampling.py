@@ -1,4 +1,4 @@
-"""Sampling from the candidates, in the integers that the firmware uses (firmware/sample.c is its twin)."""
+"""Sampling from the candidates, in the integers of its twin, firmware/sample.c."""
 
 import numpy as np
 

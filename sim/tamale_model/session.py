@@ -12,7 +12,7 @@ __all__ = ["GoldenSession", "Step"]
 
 @dataclasses.dataclass
 class Step:
-    """What one sequence did in one job: its new token and the logits of the positions that it covered.
+    """What one sequence did in one job: a new token, the logits of the positions it covered.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Tokenizer on the host: text to numbers through the `tokenizers` library, numbers to bytes by table."""
+"""Tokenizer on the host: text to numbers by the `tokenizers` library, back by a table."""
 
 from tokenizers import Tokenizer as _Tokenizer
 
@@ -32,7 +32,9 @@ class Tokenizer:
         except Exception as error:  # the library raises bare Exception
             raise TokenizerError(f"tokenizer.json cannot be read: {error}") from error
         self._special = {
-            number for number, token in self._tokenizer.get_added_tokens_decoder().items() if token.special
+            number
+            for number, token in self._tokenizer.get_added_tokens_decoder().items()
+            if token.special
         }
 
     def encode(self, text):

@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-
 from tamale_model import machine
 from tamale_model.cycles import predict
 from tamale_model.integer import Scalar
@@ -84,9 +83,7 @@ class Generation:
             self._prefill_cycles += event.cycles
             return
         # Every slot reads its own cache; the weights are read once for all.
-        active = [
-            s for s, tokens in enumerate(self.tokens) if tokens
-        ][: event.slots]
+        active = [s for s, tokens in enumerate(self.tokens) if tokens][: event.slots]
         fields = self.image.fields
         cache = sum(
             (len(self.prompts[s]) + len(self.tokens[s])) * fields["useful_kv_centibytes"] / 100
@@ -114,7 +111,11 @@ class Generation:
         rows = board.logits([slots for slots, _, _ in jobs], self.image.fields["vocabulary"])
         self.integer_logits = [[] for _ in prompts]
         # The firmware's order: prompts one after the other in chunks, then all sequences together.
-        owners = [[s] * min(vectors, len(p) - i) for s, p in enumerate(prompts) for i in range(0, len(p), vectors)]
+        owners = [
+            [s] * min(vectors, len(p) - i)
+            for s, p in enumerate(prompts)
+            for i in range(0, len(p), vectors)
+        ]
         made = [1] * len(prompts)
         for (slots, mantissas, exponents), values in zip(jobs, rows, strict=True):
             if owners:
@@ -131,7 +132,7 @@ class Generation:
                 self._logits[s].append((row * unit).astype(np.float32)[None])
 
     def logits(self):
-        """Return float32 [positions, vocabulary], or [sequences, positions, vocabulary] with NaN."""
+        """Return float32 [positions, vocabulary], [sequences, ...] with NaN for several."""
         arrays = [np.concatenate(rows) for rows in self._logits]
         if len(arrays) == 1:
             return arrays[0]
@@ -142,7 +143,7 @@ class Generation:
         return result
 
     def check(self, golden):
-        """Compare with the golden model as far as this run went: tokens, and logits where both have them.
+        """Compare tokens, and logits where both have them, with the golden model's so far.
 
         Parameters
         ----------
@@ -174,7 +175,7 @@ class Generation:
         return bool(self._decode)
 
     def figures(self, last=None):
-        """Return cycles, useful bytes and roofline fraction per job of decoding, whole and in parts.
+        """Return cycles, useful bytes and roofline per job of decoding, whole and in parts.
 
         Roofline is useful bytes over what the memory could have moved in the same cycles.
         """

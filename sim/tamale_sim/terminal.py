@@ -1,4 +1,4 @@
-"""Shows a generation in the terminal: text as it comes, a progress line below, a summary at the end."""
+"""Shows a generation in the terminal: text as it comes, a progress line, a summary."""
 
 import sys
 import time
@@ -91,7 +91,9 @@ class Display:
         lines = []
         made = sum(map(len, generation.tokens))
         ends = ", ".join(sorted(set(generation.reasons.values())))
-        lines.append(f"{made} tokens in {generation.seconds:.1f} s" + (f", ended by {ends}" if ends else ""))
+        lines.append(
+            f"{made} tokens in {generation.seconds:.1f} s" + (f", ended by {ends}" if ends else "")
+        )
         if generation.measured:
             clock = generation.config.clock_hz
             figures = generation.figures()
@@ -109,22 +111,26 @@ class Display:
                 )
             predicted, measured = generation.predicted()
             lines.append(
-                f"the cycle model predicts {predicted / slots:,.0f} where {measured / slots:,.0f} were "
-                f"measured ({predicted / measured - 1:+.2%})"
+                f"the cycle model predicts {predicted / slots:,.0f} where "
+                f"{measured / slots:,.0f} were measured ({predicted / measured - 1:+.2%})"
             )
         if generation.simulation:
             simulation = generation.simulation
+            broken = "VIOLATION" if simulation["violation"] else "no memory timing rule broken"
             lines.append(
                 f"simulated {simulation['cycles']:,} cycles at "
-                f"{simulation['cycles'] / max(simulation['seconds'], 1e-9) / 1e3:.0f} kHz, "
-                f"{'no timing rule of the memory broken' if not simulation['violation'] else 'VIOLATION'}"
+                f"{simulation['cycles'] / max(simulation['seconds'], 1e-9) / 1e3:.0f} kHz, {broken}"
             )
         if generation.checked is not None:
             lines.append(
                 f"NOT equal to the golden model: {generation.mismatch}"
                 if generation.mismatch
                 else f"all {generation.checked} tokens"
-                + (f" and {generation.checked_logits:,} logits" if generation.checked_logits else "")
+                + (
+                    f" and {generation.checked_logits:,} logits"
+                    if generation.checked_logits
+                    else ""
+                )
                 + " equal to the golden model's"
             )
         elif backend != "rtl":

@@ -24,7 +24,7 @@ def test_round_trip_of_every_field(tmp_path):
         max_context=999, key_planes=2, value_planes=4, head_planes=3, group_size=128, vu_width=8,
         scratchpad_elements=65536, program_commands=300, fifo_beats=512, max_outstanding=7,
         candidates=5, cpu="vexriscv-lite", cpu_ram_bytes=32768, clock_hz=50_000_000,
-        uart_baud=115200, memory="ideal", sdram_part="other part", memory_bytes=1 << 24,
+        uart_baud=115200, memory="ideal", sdram_part="tiny", memory_bytes=1 << 24,
         board="other board",
     )  # fmt: skip
     default = Config()
@@ -58,6 +58,11 @@ def test_name_of_a_file(tmp_path):
         ("fifo_beats = 1000", "fifo_beats = 1000: use a power of two from 64"),
         ("scratchpad_elements = 1025", "multiple of vu_width"),
         ("uart_baud = 40000000", "use at most an eighth of clock_hz"),
+        ('name = "../up"', "name = '../up': use letters, digits"),
+        ('cpu = "z80"', "cpu = 'z80': known cores are vexriscv,"),
+        ('sdram_part = "other"', "sdram_part = 'other': known parts are IS42S16160G-7"),
+        ("memory_bytes = 3000000", "memory_bytes = 3000000: use a power of two"),
+        ("memory_bytes = 67108864", "memory_bytes = 67108864: IS42S16160G-7 has 33554432"),
         ('memory = "ddr3"', "memory = 'ddr3': use sdram or ideal"),
     ],
 )

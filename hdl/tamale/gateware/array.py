@@ -192,9 +192,7 @@ class TernaryArray(wiring.Component):
             m.d.sync += [
                 vectors.eq(Mux(field("vectors_slot"), issue.slots, field("vectors"))),
                 tile_count.eq(
-                    Mux(
-                        keys, (issue.position >> exact_log2(config.tile_rows)) + 1, field("tiles")
-                    )
+                    Mux(keys, (issue.position >> exact_log2(config.tile_rows)) + 1, field("tiles"))
                 ),
                 block_count.eq(Mux(values, issue.blocks + 1, 1)),
                 scaled.eq(field("scaled")),
@@ -238,9 +236,7 @@ class TernaryArray(wiring.Component):
                     & ((block_count == 1) | (tile_count >= 8))
                 ),
                 phase.eq(
-                    Mux(
-                        empty | (tile_count == 0) | (vectors == 0), _Phase.FLUSH, _Phase.WEIGHTS
-                    )
+                    Mux(empty | (tile_count == 0) | (vectors == 0), _Phase.FLUSH, _Phase.WEIGHTS)
                 ),
             ]
 
@@ -322,9 +318,7 @@ class TernaryArray(wiring.Component):
         self._collect_scales(m, drain, phase, aux, next_phase)
 
         nothing = empty | (tile_count == 0) | (vectors == 0)
-        m.d.comb += self.unit.done_valid.eq(
-            (phase == _Phase.FLUSH) & (drain.finished | nothing)
-        )
+        m.d.comb += self.unit.done_valid.eq((phase == _Phase.FLUSH) & (drain.finished | nothing))
         with m.If(self.unit.done_valid):
             m.d.sync += phase.eq(_Phase.IDLE)
         with m.If((phase == _Phase.IDLE) & self.unit.issue.valid):

@@ -234,9 +234,7 @@ class Drain(wiring.Component):
             ]
             accumulator, scale, aux_scale = (choice[word] for choice in choices)
             code = Signal(16, name=f"code{n}")
-            m.d.comb += code.eq(
-                Mux(job.scaled, Mux(is_aux, aux_scale, scale), _UNITY)
-            )
+            m.d.comb += code.eq(Mux(job.scaled, Mux(is_aux, aux_scale, scale), _UNITY))
             total = self._scaled(m, Mux(is_aux, _AUX_ACCUMULATOR, accumulator), code, n)
             old = Signal(signed(32), name=f"old{n}")
             new = Signal(signed(33), name=f"new{n}")

@@ -1,9 +1,9 @@
 """What the blocks of the accelerator say to each other.
 
 One command is in execution at a time. The executor resolves what depends on slot, position and
-scalars, hands an `Issue` to the one unit that performs the operation, and waits for that unit's `Done`.
-A unit that is idle drives zeros on its scratchpad and activation ports, so the ports of all units are
-simply ORed together.
+scalars, hands an `Issue` to the one unit that performs the operation, and waits for that unit's
+`Done`. A unit that is idle drives zeros on its scratchpad and activation ports, so the ports of all
+units are simply ORed together.
 """
 
 from amaranth.hdl import signed, unsigned
@@ -84,7 +84,8 @@ IssueLayout = data.StructLayout(
 #:   result   the reduction as an unsigned integer, zero where the command has none
 DoneLayout = data.StructLayout({"result": unsigned(48)})
 
-#: A linear read: ``beats`` beats from byte address ``address``; inside the readable regions or a fault.
+#: A linear read: ``beats`` beats from byte address ``address``; inside the readable regions or a
+#: fault.
 Descriptor = data.StructLayout({"address": unsigned(ADDRESS_BITS), "beats": unsigned(32)})
 
 #: One logit on its way to the candidate lists.
@@ -115,8 +116,9 @@ Addresses = data.StructLayout(
 def UnitSignature():
     """Port by which the executor drives a unit: an issue stream in, a done pulse out.
 
-    The unit takes an issue when it is idle and raises ``done_valid`` for one cycle when every effect
-    of the command is in place (memories written, stream consumed). Directions as the unit sees them.
+    The unit takes an issue when it is idle and raises ``done_valid`` for one cycle when every
+    effect of the command is in place (memories written, stream consumed). Directions as the unit
+    sees them.
     """
     return wiring.Signature(
         {
@@ -143,7 +145,7 @@ def ScratchRead(config):
 
 
 def ScratchWrite(config):
-    """Write port of the scratchpad; one ``en`` bit per element. A read sees it from the next cycle on."""
+    """Write port of the scratchpad; one ``en`` bit per element; reads see it in the next cycle."""
     words = config.scratchpad_elements // config.vu_width
     return wiring.Signature(
         {
@@ -157,9 +159,9 @@ def ScratchWrite(config):
 def ActivationWrite(config):
     """Write port of activation memory.
 
-    Up to ``vu_width`` consecutive codes of one vector: element i goes to code ``offset + i`` counted
-    from the first code of K step ``step`` (carrying into the following steps); ``en`` has a bit per
-    element, contiguous from bit 0.
+    Up to ``vu_width`` consecutive codes of one vector: element i goes to code ``offset + i``
+    counted from the first code of K step ``step`` (carrying into the following steps); ``en`` has a
+    bit per element, contiguous from bit 0.
     """
     return wiring.Signature(
         {

@@ -97,14 +97,12 @@ class Cursor(wiring.Component):
 
     Handed on, in program order: LOAD, SLOAD, MATVEC, VEC, HADAMARD, ROPE, EXP, SCALAR, KVWRITE;
     END, after which the cursor rests; and SKIP_UNLESS_HEAD where it is not taken, because the
-    head begins there. Each command takes two cycles (read, decide), loops and branches included; the next
-    command
-    is read while its taker works. A loop has at least one pass. Loop level 1 runs slots 0 to slots
-    - 1.
+    head begins there. Each command takes two cycles (read, decide), loops and branches included;
+    the next command is read while its taker works. A loop has at least one pass. Loop level 1 runs
+    slots 0 to slots - 1.
 
     A program counter past the memory, or an unknown operation, is handed on with its fault; only
-    reset
-    moves the cursor from there.
+    reset moves the cursor from there.
 
     Parameters
     ----------

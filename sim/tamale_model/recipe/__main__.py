@@ -33,7 +33,7 @@ def main(arguments=None):
     step = steps.add_parser("evaluate", help="held-out loss by position, and samples")
     step.add_argument("output", help="folder of an exported checkpoint")
     step.add_argument(
-        "--reference", action="store_true", help="run transformers' BitNetForCausalLM instead"
+        "--reference", action="store_true", help="compare with transformers' BitNetForCausalLM"
     )
 
     options = parser.parse_args(arguments)
@@ -96,14 +96,19 @@ def _evaluate(options):
     from tokenizers import Tokenizer
 
     from . import corpus, texts
-    from .evaluate import report, transformers_logits
+    from .evaluate import compare, report, transformers_logits
     from .export import load
 
     torch.set_num_threads(1)
     tokenizer = Tokenizer.from_file(os.path.join(options.output, "tokenizer.json"))
     _, held_out = texts.split(texts.gather())
-    run = transformers_logits(options.output) if options.reference else load(options.output)
-    for line in report(run, tokenizer, corpus.Stream(held_out, tokenizer)):
+    stream = corpus.Stream(held_out, tokenizer)
+    model = load(options.output)
+    if options.reference:
+        lines = compare(model, transformers_logits(options.output), tokenizer, stream)
+    else:
+        lines = report(model, tokenizer, stream)
+    for line in lines:
         print(line, flush=True)
 
 

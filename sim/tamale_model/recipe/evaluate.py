@@ -103,6 +103,35 @@ def report(logits_of, tokenizer, stream):
             yield f"\n[temperature {temperature}] {prompt}|{text}"
 
 
+@torch.no_grad()
+def compare(ours, theirs, tokenizer, stream, windows=12, length=2048, tokens=100):
+    """Yield the lines of a comparison of two `logits_of`, the second being the reference.
+
+    Figures come from `windows` windows of `length` tokens spread over `stream`; texts of `tokens`
+    tokens, greedy and at temperature 0.8 with one seed, must then be the same ones.
+    """
+    nats, divergence, agreed = np.zeros(2), 0.0, 0.0
+    for start in np.linspace(0, len(stream) - length - 1, windows).astype(int):
+        ids = torch.from_numpy(stream.window(start, length))[None]
+        scores = [torch.log_softmax(run(ids[:, :-1]).double(), -1)[0] for run in (ours, theirs)]
+        nats += [-s.gather(1, ids[0, 1:, None]).mean().item() / windows for s in scores]
+        divergence += (scores[1].exp() * (scores[1] - scores[0])).sum(-1).mean().item() / windows
+        agreed += (scores[0].argmax(-1) == scores[1].argmax(-1)).double().mean().item() / windows
+    per_byte = len(stream) / stream.bytes / math.log(2)
+    for name, value in zip(("recipe", "reference"), nats, strict=True):
+        yield f"{name:9} {value:.5f} nats a token, {value * per_byte:.5f} bits a byte"
+    yield (
+        f"{windows * length} tokens: KL {divergence:.2e} nats, likeliest token the same for"
+        f" {agreed:.4f}"
+    )
+    for prompt in PROMPTS:
+        for temperature in (0.0, 0.8):
+            settings = dict(tokens=tokens, temperature=temperature)
+            first, second = (generate(r, tokenizer, prompt, **settings) for r in (ours, theirs))
+            same = "the same text" if first == second else f"OTHER TEXT {second!r}"
+            yield f"[temperature {temperature}] {prompt!r}: {same}"
+
+
 def transformers_logits(folder):
     """Return `logits_of` of transformers' BitNetForCausalLM, the independent reference."""
     import torch._dynamo

@@ -60,9 +60,7 @@ class Muon:
         for matrix in matrices:
             shapes.setdefault(tuple(sorted(matrix.shape)), []).append(matrix)
         self.groups = list(shapes.values())
-        self.buffers = [
-            torch.zeros(len(group), *sorted(group[0].shape)) for group in self.groups
-        ]
+        self.buffers = [torch.zeros(len(group), *sorted(group[0].shape)) for group in self.groups]
 
     @staticmethod
     def _wide(matrix):
@@ -209,11 +207,15 @@ def train(
         if spent >= next_save:
             next_save = spent + 300
             value = held_out_loss(model, held_out)
-            print(f"        held-out: {value:.4f} nats a token, {value * per_byte:.4f} bits a byte",
-                  flush=True)
+            print(
+                f"        held-out: {value:.4f} nats a token, {value * per_byte:.4f} bits a byte",
+                flush=True,
+            )
             checkpoint()
     value = held_out_loss(model, held_out)
-    print(f"end     held-out: {value:.4f} nats a token, {value * per_byte:.4f} bits a byte",
-          flush=True)
+    print(
+        f"end     held-out: {value:.4f} nats a token, {value * per_byte:.4f} bits a byte",
+        flush=True,
+    )
     checkpoint()
     return model

@@ -1,4 +1,4 @@
-"""The `tamale` command: one module per subcommand, each with ``add(subparsers)`` and ``run(args)``."""
+"""The `tamale` command: a module per subcommand, with ``add(subparsers)`` and ``run(args)``."""
 
 import argparse
 import sys
@@ -38,7 +38,7 @@ def main(argv=None):
     try:
         return args.run(args) or 0
     except (
-        BoardError, CheckpointError, FileNotFoundError, ImageError, RuntimeError, TokenizerError,
+        BoardError, CheckpointError, ImageError, OSError, RuntimeError, TokenizerError,
         ValueError,
     ) as error:  # fmt: skip
         print(f"tamale: {error}", file=sys.stderr)

@@ -20,7 +20,9 @@ def add(subparsers):
         description="Packs a Hugging Face BitNet checkpoint (packed or master weights) for a "
         "configuration. The image appears only when it is complete.",
     )
-    parser.add_argument("model", nargs="?", help="checkpoint folder (default: the demonstration model)")
+    parser.add_argument(
+        "model", nargs="?", help="checkpoint folder (default: the demonstration model)"
+    )
     parser.add_argument("--config", default="ulx3s", help="preset or TOML file (default: ulx3s)")
     parser.add_argument("--context", type=int, help="positions of a sequence")
     parser.add_argument("-o", "--output", help="the image (default: MODEL.img here)")
@@ -48,12 +50,14 @@ def run(args):
         print(json.dumps({"file": str(output), "model": image.name, **image.fields}))
         return
     fields = image.fields
-    print(f"{output}: {image.name}, {fields['image_bytes']:,} bytes for configuration {config.name}")
+    print(
+        f"{output}: {image.name}, {fields['image_bytes']:,} bytes for configuration {config.name}"
+    )
     print(
         f"  sweep {fields['sweep_bytes']:,} bytes a token (head {fields['head_bytes']:,}), "
         f"{fields['program_commands']} commands"
     )
     print(
-        f"  cache {fields['kv_sequence_bytes']:,} bytes a sequence of {fields['context']} positions, "
-        f"{image.memory_bytes():,} bytes of memory in all"
+        f"  cache {fields['kv_sequence_bytes']:,} bytes a sequence of {fields['context']} "
+        f"positions, {image.memory_bytes():,} bytes of memory in all"
     )

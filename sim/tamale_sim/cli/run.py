@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-
 from tamale import config as configuration
 from tamale_model.session import GoldenSession
 
@@ -28,24 +27,33 @@ def add(subparsers):
     parser = subparsers.add_parser(
         "run",
         help="a model continues a prompt",
-        description="Continues prompts. The rtl backend simulates the whole board: the generated SoC with "
-        "its firmware, and the memory with its timing; every token is compared with the golden model.",
+        description="Continues prompts. The rtl backend simulates the whole board: the generated "
+        "SoC with its firmware, and the memory with its timing; every token is compared with the "
+        "golden model.",
     )
     parser.add_argument(
         "model", nargs="?", help="checkpoint folder, .safetensors file or image "
         "(default: the demonstration model)",
     )  # fmt: skip
     parser.add_argument("--config", default="ulx3s", help="preset or TOML file (default: ulx3s)")
-    parser.add_argument("--memory", choices=("sdram", "ideal"), help="instead of the configuration's")
+    parser.add_argument(
+        "--memory", choices=("sdram", "ideal"), help="instead of the configuration's"
+    )
     parser.add_argument("--backend", choices=("rtl", "golden", "float"), default="rtl")
     parser.add_argument(
-        "--prompt", action="append", default=[], metavar="TEXT", help="repeat for parallel sequences"
+        "--prompt",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="repeat for parallel sequences",
     )
     parser.add_argument(
         "--prompt-ids", action="append", default=[], metavar="1,2,3",
         help="token numbers, taken as they are; repeat for parallel sequences",
     )  # fmt: skip
-    parser.add_argument("--tokens", type=int, default=48, metavar="N", help="new tokens (default: 48)")
+    parser.add_argument(
+        "--tokens", type=int, default=48, metavar="N", help="new tokens (default: 48)"
+    )
     parser.add_argument("--context", type=int, metavar="N", help="positions of a sequence")
     parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 is greedy")
     parser.add_argument(
@@ -54,9 +62,9 @@ def add(subparsers):
     parser.add_argument("--seed", type=int, default=1, metavar="S")
     parser.add_argument(
         "--logits", metavar="FILE.npy",
-        help="save float32 logits [positions, vocabulary]: one row for every position that was read, "
-        "the prompt's and each generated token's but the last; [sequences, positions, vocabulary], "
-        "short ones filled with NaN, for several",
+        help="save float32 logits [positions, vocabulary]: one row for every position that was "
+        "read, the prompt's and each generated token's but the last; [sequences, positions, "
+        "vocabulary], short ones filled with NaN, for several",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one object instead of text")
     parser.add_argument(
@@ -177,7 +185,9 @@ def _host(backend, args, config, image, prompts, sampling, tokens):
         session = GoldenSession(image, config, len(prompts), **options)
     else:
         if args.model is not None and is_image(args.model):
-            raise ValueError("the float reference needs the checkpoint, an image holds integers only")
+            raise ValueError(
+                "the float reference needs the checkpoint, an image holds integers only"
+            )
         from tamale_model import checkpoint
         from tamale_model.reference import FloatSession
 

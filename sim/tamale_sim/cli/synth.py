@@ -5,7 +5,6 @@ import sys
 
 from rich.console import Console
 from rich.table import Table
-
 from tamale import config as configuration
 from tamale_fpga import ecp5
 from tamale_fpga.blocks import BLOCKS
@@ -21,9 +20,9 @@ def add(subparsers):
     parser = subparsers.add_parser(
         "synth",
         help="area and clock of one block on ECP5",
-        description="Synthesises one block with Yosys, places and routes it with nextpnr for an ECP5-85F of "
-        "speed grade 6, between registers of a harness, and prints area of the bare block and clock of "
-        "each seed. Minutes for large blocks.",
+        description="Synthesises one block with Yosys, places and routes it with nextpnr for an "
+        "ECP5-85F of speed grade 6, between registers of a harness, and prints area of the bare "
+        "block and clock of each seed. Minutes for large blocks.",
     )
     parser.add_argument("block", choices=sorted(BLOCKS))
     parser.add_argument("--config", default="ulx3s", help="preset or TOML file (default: ulx3s)")
@@ -34,7 +33,8 @@ def add(subparsers):
 
 
 def _lut4(cells):
-    """LUT4 slots of synthesised cells: a carry cell occupies two, a 16x4 RAM its two and two to write."""
+    """LUT4 slots of synthesised cells: a carry cell occupies two, a 16x4 RAM its two and two to
+    write."""
     return cells.get("LUT4", 0) + 2 * cells.get("CCU2C", 0) + 4 * cells.get("TRELLIS_DPR16X4", 0)
 
 
@@ -84,6 +84,6 @@ def run(args):
     console.print(table)
     if "lut4_per_mac" in result:
         console.print(
-            f"{result['macs_per_cycle']} MACs per cycle, {result['lut4_per_mac']:.1f} LUT4 per MAC, "
-            "decoder and accumulators included"
+            f"{result['macs_per_cycle']} MACs per cycle, {result['lut4_per_mac']:.1f} LUT4 per "
+            "MAC, decoder and accumulators included"
         )

@@ -13,8 +13,9 @@ def add(subparsers):
     parser = subparsers.add_parser(
         "test",
         help="run the tests",
-        description="Runs the project's tests on all cores. SIM=verilator or SIM=icarus chooses the "
-        "simulator where a test leaves it open, WAVES=1 records signals. What follows -- goes to pytest.",
+        description="Runs the project's tests on all cores. SIM=verilator or SIM=icarus chooses "
+        "the simulator where a test leaves it open, WAVES=1 records signals. What follows -- goes "
+        "to pytest.",
     )
     parser.add_argument("--long", action="store_true", help="the long campaign too (hours)")
     parser.add_argument("-n", "--jobs", default=str(os.cpu_count() or 1), help="processes")
@@ -26,7 +27,9 @@ def run(args):
     """Run the command."""
     root = Path(__file__).absolute().parents[3]
     if not (root / "tests").is_dir():
-        raise FileNotFoundError("the tests are part of a checkout; clone the repository to run them")
+        raise FileNotFoundError(
+            "the tests are part of a checkout; clone the repository to run them"
+        )
     command = [sys.executable, "-m", "pytest", "-n", args.jobs, *args.arguments]
     if not args.long:
         command += ["-m", "not long"]
