@@ -36,8 +36,8 @@ VARIANTS = {
     "wide": (
         Config(
             name="wide", bus_width=128, tile_rows=8, code="t4", vectors=3, vu_width=4,
-            max_context=64, max_k=256, scratchpad_elements=8192, fifo_beats=256, key_planes=2, value_planes=5,
-            memory_bytes=1 << 20, candidates=16,
+            max_context=64, max_k=256, scratchpad_elements=8192, fifo_beats=256, key_planes=2,
+            value_planes=5, memory_bytes=1 << 20, candidates=16,
         ),
         {"head_size": 24, "row_scales": True, "heads": 3, "kv_heads": 3},
         [(3, True)] * 9,
@@ -80,3 +80,14 @@ def test_faults_and_checksum(tmp_path):
 
 def test_icarus(tmp_path):
     simulate("tiny", tmp_path, ["model"], simulator="icarus")
+
+
+def test_verilog_depends_on_the_configuration_alone():
+    text = accelerator_verilog(VARIANTS["tiny"][0])
+    assert text == accelerator_verilog(VARIANTS["tiny"][0])
+    assert text.startswith("// Ternary accelerator") and 'name = "tiny"' in text[:300]
+    assert str(_TESTS.parent) not in text
+    assert f"module {TOP}(" in text
+    for port in ("m_axi_awaddr", "m_axi_rready", "s_wb_adr", "irq", "logit_value"):
+        assert f" {port};" in text
+
