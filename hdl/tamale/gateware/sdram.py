@@ -654,6 +654,24 @@ def _split(value, *widths):
     return *fields, value[start:]
 
 
+class _Timer:
+    """Clocks until a command may follow another; `done` comes from a register.
+
+    Started with n by a command that is decided in this clock, it is done for one that is decided
+    n clocks later. Whoever starts it does so after creating it, so that the start prevails.
+    """
+
+    def __init__(self, m, name, most):
+        self.left = Signal(range(most + 1), name=name)
+        self.done = Signal(name=f"{name}_done", init=1)
+        with m.If(~self.done):
+            m.d.sync += [self.left.eq(self.left - 1), self.done.eq(self.left == 1)]
+
+    def start(self, m, clocks):
+        """Add the statements that start the timer, where `m` stands."""
+        m.d.sync += [self.left.eq(clocks - 1), self.done.eq(clocks <= 1)]
+
+
 class _Back(wiring.Component):
     """SDRAM side: opens rows ahead, issues a READ or WRITE per beat, refreshes.
 
@@ -690,31 +708,25 @@ class _Back(wiring.Component):
         burst, latency = controller.burst, controller.cas_latency
         banks = range(part.banks)
 
-        # A command that is decided now and counts a timer from n - 1 sees it at 0 after n clocks.
-        def timer(name, longest):
-            signal = Signal(range(longest + 1), name=name)
-            with m.If(signal != 0):
-                m.d.sync += signal.eq(signal - 1)
-            return signal
-
-        after_read = burst - 1
-        after_write = burst - 2 + timing["t_wr"]
+        after_read = burst
+        after_write = burst - 1 + timing["t_wr"]
         opened = Signal(part.banks)
         rows = Array(Signal(part.row_bits, name=f"row_{bank}") for bank in banks)
         pending = Array(Signal(range(self.AHEAD + 3), name=f"pending_{bank}") for bank in banks)
         # A bank is opening (tRCD) or closing (tRP), never both.
-        moving = [timer(f"moving_{b}", max(timing["t_rcd"], timing["t_rp"])) for b in banks]
-        young = [timer(f"young_{b}", timing["t_ras"]) for b in banks]
-        used = [timer(f"used_{b}", max(after_read, after_write)) for b in banks]
+        moving = [_Timer(m, f"moving_{b}", max(timing["t_rcd"], timing["t_rp"])) for b in banks]
+        young = [_Timer(m, f"young_{b}", timing["t_ras"]) for b in banks]
+        used = [_Timer(m, f"used_{b}", max(after_read, after_write)) for b in banks]
         settled = Signal(part.banks)
         closable = Signal(part.banks)
         needed = Signal(part.banks)
         m.d.comb += [
-            settled.eq(Cat(moving[b] == 0 for b in banks)),
-            closable.eq(Cat((young[b] == 0) & (used[b] == 0) for b in banks)),
-            needed.eq(Cat(pending[b] != 0 for b in banks)),
+            settled.eq(Cat(moving[b].done for b in banks)),
+            closable.eq(Cat(young[b].done & used[b].done for b in banks)),
         ]
-        between_rows = timer("between_rows", timing["t_rrd"])
+        # A clock late: a new piece is looked at no earlier, and an old one may keep its row longer.
+        m.d.sync += needed.eq(Cat(pending[b] != 0 for b in banks))
+        between_rows = _Timer(m, "between_rows", timing["t_rrd"])
 
         hold = Signal(init=1)  # neither rows nor beats: the chip is being refreshed or set up
         activate, precharge, access = Signal(), Signal(), Signal()
@@ -745,46 +757,56 @@ class _Back(wiring.Component):
         with m.If(self.piece.ready):
             m.d.sync += [p.eq(self.piece.payload), p_valid.eq(self.piece.valid)]
 
-        # Rows that a refresh closed, the one that is waited for first, go before new ones.
+        # Rows that a refresh closed, the one that is waited for first, go before new ones. Chosen a
+        # clock ahead; `opened` tells whether the choice has been carried out meanwhile.
         lost = Signal(part.banks)
-        lost_bank = Signal(range(part.banks))
+        lost_bank, lost_any = Signal(range(part.banks)), Signal()
         m.d.comb += lost.eq(needed & ~opened)
+        m.d.sync += lost_any.eq(lost.any())
         for bank in reversed(banks):
             with m.If(lost[bank]):
-                m.d.comb += lost_bank.eq(bank)
+                m.d.sync += lost_bank.eq(bank)
         with m.If(c_valid & lost.bit_select(c.bank, 1)):
-            m.d.comb += lost_bank.eq(c.bank)
+            m.d.sync += lost_bank.eq(c.bank)
         want_activate = Signal()
         want_precharge = Signal()
-        with m.If(lost.any()):
-            m.d.comb += [row_bank.eq(lost_bank), row.eq(rows[lost_bank]), want_activate.eq(~hold)]
+        with m.If(lost_any):
+            m.d.comb += [
+                row_bank.eq(lost_bank),
+                row.eq(rows[lost_bank]),
+                want_activate.eq(~hold & ~opened.bit_select(lost_bank, 1)),
+            ]
         with m.Else():
             m.d.comb += [row_bank.eq(p.bank), row.eq(p.row), want_activate.eq(p_free & ~p_open)]
         m.d.comb += want_precharge.eq(
-            p_free & p_open & ~p_same & closable.bit_select(p.bank, 1) & ~lost.any()
+            p_free & p_open & ~p_same & closable.bit_select(p.bank, 1) & ~lost_any
         )
 
         # Serving: one access per beat.
         c_touches = c.response == axi.Response.OKAY
         c_ready = opened.bit_select(c.bank, 1) & settled.bit_select(c.bank, 1)
         room = Signal(range(controller.read_fifo + 1), init=controller.read_fifo)
-        spacing = timer("spacing", burst)
+        spacing = _Timer(m, "spacing", burst)
         # The chip drives the pins until a clock after the last word; then it is our turn.
-        turnaround = timer("turnaround", latency + burst)
+        turnaround = _Timer(m, "turnaround", latency + burst + 1)
+        has_room = Signal()
+        # Seen a clock late, one beat of room may be gone by now.
+        m.d.sync += has_room.eq(room > 1)
         may_access, issue = Signal(), Signal()
+        c_final = Signal()
         m.d.comb += [
             may_access.eq(
                 c_valid
                 & ~hold
-                & (spacing == 0)
+                & spacing.done
                 & (~c_touches | c_ready)
-                & Mux(c.write, self.write_data.valid & (turnaround == 0), room != 0)
+                & Mux(c.write, self.write_data.valid & turnaround.done, has_room)
             ),
-            c_done.eq(issue & (c.count == 1)),
+            c_done.eq(issue & c_final),
             access.eq(issue & c_touches),
             self.write_data.ready.eq(issue & c.write),
         ]
-        can_activate = want_activate & settled.bit_select(row_bank, 1) & (between_rows == 0)
+        can_activate = want_activate & settled.bit_select(row_bank, 1) & between_rows.done
         if burst == 1:
             # Accesses fill the command bus: rows take their slots, or they would never be ahead.
             m.d.comb += [
@@ -800,13 +822,22 @@ class _Back(wiring.Component):
             ]
         m.d.comb += prepared.r_en.eq(~c_valid | c_done)
         with m.If(prepared.r_en):
-            m.d.sync += [c.eq(prepared.r_data), c_valid.eq(prepared.r_rdy)]
+            upcoming = data.View(layouts.piece, prepared.r_data)
+            m.d.sync += [
+                c.eq(upcoming),
+                c_valid.eq(prepared.r_rdy),
+                c_final.eq(upcoming.count == 1),
+            ]
         with m.Elif(issue):
-            m.d.sync += [c.beat.eq(c.beat + 1), c.count.eq(c.count - 1)]
+            m.d.sync += [
+                c.beat.eq(c.beat + 1),
+                c.count.eq(c.count - 1),
+                c_final.eq(c.count == 2),
+            ]
         with m.If(issue):
-            m.d.sync += spacing.eq(burst - 1)
+            spacing.start(m, burst)
         with m.If(access & ~c.write):
-            m.d.sync += turnaround.eq(latency + burst)
+            turnaround.start(m, latency + burst + 1)
         m.d.sync += room.eq(room + self.read_room - (issue & ~c.write))
 
         # A transaction's response is the union of its pieces'; DECERR contains SLVERR's bits.
@@ -828,26 +859,27 @@ class _Back(wiring.Component):
                 m.d.sync += [
                     opened[bank].eq(1),
                     rows[bank].eq(row),
-                    moving[bank].eq(timing["t_rcd"] - 1),
-                    young[bank].eq(timing["t_ras"] - 1),
                 ]
+                moving[bank].start(m, timing["t_rcd"])
+                young[bank].start(m, timing["t_ras"])
             with m.If(precharge_all | precharge & (p.bank == bank)):
-                m.d.sync += [opened[bank].eq(0), moving[bank].eq(timing["t_rp"] - 1)]
+                m.d.sync += opened[bank].eq(0)
+                moving[bank].start(m, timing["t_rp"])
             with m.If(access & (c.bank == bank)):
                 for kind, wait in ((~c.write, after_read), (c.write, after_write)):
-                    with m.If(kind & (used[bank] <= wait)):
-                        m.d.sync += used[bank].eq(wait)
-        with m.If(activate & ~lost.any()):
+                    with m.If(kind & (used[bank].left < wait)):
+                        used[bank].start(m, wait)
+        with m.If(activate & ~lost_any):
             m.d.sync += p_same.eq(1)
         with m.If(activate):
-            m.d.sync += between_rows.eq(timing["t_rrd"] - 1)
+            between_rows.start(m, timing["t_rrd"])
 
         self._refresh(m, hold, closable, precharge_all, refresh, set_mode, c_valid | p_valid)
         # Clocks without an access because of a refresh, shifted to the words that are missing then.
         hindered, recovering = Signal(), Signal()
-        away = hold | recovering & (lost.any() | c_valid & c_touches & ~c_ready)
+        away = hold | recovering & (lost_any | c_valid & c_touches & ~c_ready)
         m.d.sync += recovering.eq(away)
-        m.d.comb += hindered.eq(self.initialised & away & (spacing == 0) & ~issue)
+        m.d.comb += hindered.eq(self.initialised & away & spacing.done & ~issue)
         for _ in range(latency + 2 + controller.read_delay):
             delayed = Signal()
             m.d.sync += delayed.eq(hindered)
@@ -873,7 +905,7 @@ class _Back(wiring.Component):
         with m.Else():
             m.d.sync += pins.a.eq(row)
 
-        self._data(m, issue, access, c)
+        self._data(m, issue, access, c, c_final)
         return m
 
     def _refresh(self, m, hold, closable, precharge_all, refresh, set_mode, busy):
@@ -930,7 +962,7 @@ class _Back(wiring.Component):
                     m.d.sync += [self.initialised.eq(1), hold.eq(0)]
                     m.next = "RUN"
 
-    def _data(self, m, issue, access, c):
+    def _data(self, m, issue, access, c, c_final):
         """Move words between the pins and beats."""
         controller, pins = self._controller, self.pins
         burst, word = controller.burst, controller.part.data_bits
@@ -968,7 +1000,7 @@ class _Back(wiring.Component):
         m.d.sync += [
             tokens[0].valid.eq(issue & ~c.write),
             tokens[0].response.eq(c.response),
-            tokens[0].last.eq(c.last & (c.count == 1)),
+            tokens[0].last.eq(c.last & c_final),
             tokens[0].id.eq(c.id),
         ]
         for earlier, later in zip(tokens, tokens[1:], strict=False):
