@@ -111,8 +111,8 @@ class Sequencer(wiring.Component):
             return (field[name] + Mux(field[f"{name}_slot"], payload.slot_base, 0)) >> levels
 
         # HADAMARD: word within the pass, stride in words, cycles until the next pass may begin: when
-        # the first word of this one is written. From then on item i of the next finds its operand a
-        # written by an item no later than i of this one, and its addend, which items up to i + 2
+        # the first word of this one is written. From then on item i of the next finds its operand
+        # a written by an item no later than i of this one, and its addend, which items up to i + 2
         # strides have written, is read late; where that is not enough, the 4 strides of items that
         # this pass has at least have taken the time.
         index, stride, block = Signal(14), Signal(14), Signal(15)
@@ -122,13 +122,14 @@ class Sequencer(wiring.Component):
         # ROPE: item of the pair; words of a, b, c, s; words of a half that are left.
         phase, rest = Signal(2), Signal(10)
         second, sine = Signal.like(self.item.a), Signal.like(self.item.a)
-        pad = Signal(range(config.tile_k + width))
         drain = Signal(range(timing.exponential + 4))
 
         setting = Signal(data.StructLayout({"to_codes": 1, "add": 1, "transform": 1}))
         start = Signal.like(self.item.a)
+        # All ones below the stride; last word; whether this pass is the last.
+        below, final = Signal(14), Signal(14)
         last_pass = Signal()
-        m.d.comb += last_pass.eq(stride[:14] == block[1:])
+        m.d.comb += last_pass.eq(stride == block[1:])
 
         with m.FSM():
             with m.State("IDLE"):
@@ -189,6 +190,8 @@ class Sequencer(wiring.Component):
                     sine.eq(word_b + (field["size"] >> 1 + levels)),
                     phase.eq(0),
                     stride.eq(1),
+                    below.eq(0),
+                    final.eq((n >> levels) - 1),
                     block.eq((1 << field["log2_block"]) >> levels),
                     wait.eq(timing.result),
                     drain.eq(Mux(is_exp, timing.exponential + 1, timing.code)),
@@ -206,23 +209,21 @@ class Sequencer(wiring.Component):
             with m.State("STREAM"):
                 m.d.comb += self.busy.eq(1)
                 words = {"a": word_a, "b": word_b, "dst": word_dst}
-                self._stream(m, send, setting, left, block, words, (step, offset), pad)
+                self._stream(m, send, setting, left, block, words, (step, offset))
                 with m.If(left <= width):
                     m.next = "DRAIN"
                     with m.If(block > 1):
                         # The passes count from the beginning of the vector.
                         m.d.sync += word_a.eq(start)
                         m.next = "PASS"
-                    with m.If(pad != 0):
+                    with m.If(setting.to_codes):
                         m.next = "PAD"
 
             with m.State("PAD"):
-                # Zeros up to the end of the last K step; `left` now counts them.
+                # Zeros from the last code to the end of its K step.
                 m.d.comb += self.busy.eq(1)
-                send(write=self._first(left), step=step, offset=offset)
-                self._advance(m, step, offset)
-                m.d.sync += left.eq(left - width)
-                with m.If(left <= width):
+                self._pad(m, send, step, offset)
+                with m.If((offset == 0) | (offset >= max(0, config.tile_k - width))):
                     m.next = "DRAIN"
 
             with m.State("PASS"):
@@ -234,10 +235,10 @@ class Sequencer(wiring.Component):
 
             with m.State("CROSS"):
                 m.d.comb += self.busy.eq(1)
-                self._cross(m, send, index, stride, last_pass, word_a)
+                self._cross(m, send, index, stride, below, last_pass, word_a)
                 m.d.sync += index.eq(index + 1)
-                with m.If(index == (n >> levels) - 1):
-                    m.d.sync += stride.eq(stride << 1)
+                with m.If(index == final):
+                    m.d.sync += [stride.eq(stride << 1), below.eq(Cat(1, below))]
                     m.next = "PASS"
                     with m.If(last_pass):
                         m.next = "DRAIN"
@@ -289,44 +290,25 @@ class Sequencer(wiring.Component):
         """Return a mask of the first ``count`` elements of a word."""
         return Cat(count > i for i in range(self._config.vu_width))
 
-    def _advance(self, m, step, offset):
-        """Move a place in activation memory on by one word."""
+    def _advance(self, m, step, offset, count):
+        """Move a place in activation memory on by up to a word."""
         tile_k, width = self._config.tile_k, self._config.vu_width
-        after = offset + width
+        after = Signal(range(tile_k + width))
+        m.d.comb += after.eq(offset + count)
         m.d.sync += offset.eq(after)
         for wraps in range(1, (tile_k - 1 + width) // tile_k + 1):
             with m.If(after >= wraps * tile_k):
                 m.d.sync += [offset.eq(after - wraps * tile_k), step.eq(step + wraps)]
 
-    def _stream(self, m, send, setting, left, block, words, place, pad):
-        """Send the next word of VEC, EXP or of the transform within words.
-
-        ``pad`` becomes the zeros that are still to be written when this word is the last.
-        """
-        tile_k, width, levels = self._config.tile_k, self._config.vu_width, self._levels
+    def _stream(self, m, send, setting, left, block, words, place):
+        """Send the next word of VEC, EXP or of the transform within words."""
+        width = self._config.vu_width
         step, offset = place
-        last, to_codes = left <= width, setting.to_codes
-
-        # `end` of the word's elements in their K step, and the codes from there to a step's end.
-        end, zeros = Signal(range(tile_k + width)), Signal(range(tile_k))
-        m.d.comb += end.eq(offset + left[: levels + 1])
-        for steps in range((tile_k + width - 2) // tile_k + 1):
-            with m.If(end > steps * tile_k):
-                m.d.comb += zeros.eq((steps + 1) * tile_k - end)
-        codes = Signal(range(width + tile_k))
-        m.d.comb += codes.eq(left[: levels + 1] + zeros)
-        m.d.comb += pad.eq(Mux(last & to_codes & (codes > width), codes - width, 0))
-
-        mask, write = Signal(width), Signal(width)
+        mask, last = Signal(width), left <= width
         m.d.comb += mask.eq(self._first(left))
-        with m.If(to_codes):
-            m.d.comb += write.eq(Mux(last, self._first(codes), ~0))
-        with m.Elif(self.control.destination == Destination.SCRATCH):
-            m.d.comb += write.eq(mask)
-
         send(
             mask=mask,
-            write=write,
+            write=Mux(self.control.destination == Destination.NONE, 0, mask),
             **words,
             step=step,
             offset=offset,
@@ -335,12 +317,20 @@ class Sequencer(wiring.Component):
             reduce=block <= 1,
         )
         m.d.sync += [word.eq(word + 1) for word in words.values()]
-        m.d.sync += left.eq(Mux(last, pad, left - width))
-        self._advance(m, step, offset)
+        m.d.sync += left.eq(left - width)
+        self._advance(m, step, offset, Mux(last, left[: self._levels + 1], width))
 
-    def _cross(self, m, send, index, stride, last_pass, base):
+    def _pad(self, m, send, step, offset):
+        """Send zeros for the next word of the last K step, if anything of it is left."""
+        tile_k, width = self._config.tile_k, self._config.vu_width
+        with m.If(offset != 0):
+            write = Cat(offset < max(0, tile_k - i) for i in range(width))
+            send(write=write, step=step, offset=offset)
+        m.d.sync += offset.eq(offset + width)
+
+    def _cross(self, m, send, index, stride, below, last_pass, base):
         """Send the next item of a pass of HADAMARD over whole words: a sum, then its difference."""
-        pair, below = index >> 1, stride - 1
+        pair = index >> 1
         first, second = Signal.like(base), Signal.like(base)
         m.d.comb += [
             first.eq(base + (((pair & ~below) << 1) | (pair & below))),

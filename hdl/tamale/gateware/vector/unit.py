@@ -25,10 +25,11 @@ class VectorUnit(wiring.Component):
 
     Every command costs a fixed time and one cycle per item; with w = ``vu_width`` the items are
 
-    - VEC, EXP: ceil(n / w) words; VEC to activation memory goes on to the end of the last K step;
+    - VEC, EXP: ceil(n / w) words; VEC to activation memory then zeros the rest of the last
+      K step, in at least one cycle;
     - HADAMARD: n / w words for the transform within words (none if w = 1 and the block is larger),
       and again for each doubling of the block from w on, with a cycle between passes, which
-      begin no sooner than 15 cycles after each other;
+      begin no sooner than 15 cycles after each other (one more for each doubling of w beyond 8);
     - ROPE: 2 n / w.
 
     The fixed time, from the cycle in which the issue is first valid to the one in which
