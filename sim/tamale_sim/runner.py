@@ -16,7 +16,8 @@ SIM
 WAVES
     ``1`` records every signal; `Simulation.run` logs where.
 TAMALE_BUILD
-    Directory for builds and results, instead of ``build/sim`` below the repository.
+    Directory for builds and results, instead of ``build/sim`` in a checkout, ``~/.cache/tamale``
+    otherwise.
 TAMALE_CXX
     ``zig`` or ``g++``: compiler of Verilator's output, instead of the first that works.
 
@@ -60,7 +61,11 @@ def build_root() -> Path:
     """Return the directory that holds builds and results."""
     if "TAMALE_BUILD" in os.environ:
         return Path(os.environ["TAMALE_BUILD"]).absolute()
-    return Path(__file__).absolute().parents[2] / "build" / "sim"
+    root = Path(__file__).absolute().parents[2]
+    if (root / "pyproject.toml").is_file():
+        return root / "build" / "sim"
+    # Installed, this file is among other packages, where nothing may be written.
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tamale"
 
 
 def to_verilog(component, name: str) -> str:
