@@ -110,7 +110,7 @@ class Sequencer(wiring.Component):
         def base(name):
             return (field[name] + Mux(field[f"{name}_slot"], payload.slot_base, 0)) >> levels
 
-        # HADAMARD: word within the pass, stride in words, cycles until the next pass can start: when
+        # HADAMARD: word within the pass, stride in words, cycles until the next pass starts: when
         # the first word of this one is written. From then on item i of the next finds its operand
         # a written by an item no later than i of this one, and its addend, which items up to i + 2
         # strides have written, is read late; where that is not enough, the 4 strides of items that
