@@ -75,12 +75,14 @@ def run(args):
     if args.json:
         print(json.dumps(result))
         return
-    table = Table(title=f"{args.block}, configuration {config.name}, ECP5-85F grade 6")
+    console = Console()
+    # Not the table's title, which would be folded to the table's width.
+    console.print(f"{args.block}, configuration {config.name}, ECP5-85F grade 6")
+    table = Table()
     for column in ("LUT4", "FF", "EBR", "DSP", "MHz (seeds)"):
         table.add_column(column, justify="right")
     clocks = ", ".join(f"{entry['mhz']:.1f}" for entry in result["routed"]) or "not routed"
     table.add_row(*(f"{result[key]:,}" for key in ("lut4", "ff", "ebr", "dsp")), clocks)
-    console = Console()
     console.print(table)
     if "lut4_per_mac" in result:
         console.print(
