@@ -19,7 +19,7 @@ from ..terminal import Display
 
 __all__ = ["add", "run"]
 
-_DEFAULT_PROMPT = "In the beginning"
+_DEFAULT_PROMPT = "And it came to pass"
 
 
 def add(subparsers):
@@ -120,6 +120,15 @@ def run(args):
     """Run the command."""
     if args.tokens < 1:
         raise ValueError(f"--tokens must be 1 or more, not {args.tokens}")
+    if not 0 <= args.temperature < 65536:
+        raise ValueError(f"--temperature must be 0 to 65535, not {args.temperature:g}")
+    if args.top_k < 0:
+        raise ValueError(f"--top-k must be 0 or more, not {args.top_k}")
+    for name, file in (("--logits", args.logits), ("--waves", args.waves)):
+        if file and not Path(file).absolute().parent.is_dir():
+            raise ValueError(f"{name} {file}: the folder does not exist; make it first")
+    if args.waves and args.backend != "rtl":
+        raise ValueError(f"--waves needs --backend rtl, backend {args.backend} has no signals")
     config = configuration.load(args.config)
     if args.memory:
         config = config.replace(memory=args.memory)
@@ -152,7 +161,8 @@ def run(args):
         events.close()
     generation.seconds = time.monotonic() - started
     if args.logits:
-        np.save(args.logits, generation.logits())
+        with open(args.logits, "wb") as output:  # np.save would add a suffix to a name
+            np.save(output, generation.logits())
     if args.backend == "rtl" and not args.no_check:
         generation.check(_golden(args, config, image, prompts, sampling, generation))
     if args.json:
@@ -207,9 +217,11 @@ def _host(backend, args, config, image, prompts, sampling, tokens):
 
 def _rtl(args, config, image, file, prompts, sampling, note, generation):
     """Events of the simulated board."""
-    if image.memory_bytes(len(prompts)) > config.memory_bytes:
+    # The firmware keeps the prompts behind the caches, a word a token.
+    needed = image.memory_bytes(len(prompts)) + 4 * image.fields["context"] * len(prompts)
+    if needed > config.memory_bytes:
         raise ValueError(
-            f"image and caches need {image.memory_bytes(len(prompts)):,} bytes, the memory has "
+            f"image, caches and prompts need {needed:,} bytes, the memory has "
             f"{config.memory_bytes:,}; lower --context or choose a larger memory"
         )
     executable = boards.build(config, waves=True if args.waves else None, progress=note)
