@@ -146,6 +146,9 @@ class Cursor(wiring.Component):
         indices = [Signal(16, name="layer"), Signal(16, name="slot")]
         starts = [Signal(13, name=f"start_{level}") for level in range(2)]
         count = Signal(16)
+        # A signal of its own: Icarus leaves the other bits of a payload undefined until they change
+        # where one of its fields is assigned under a condition.
+        fault = Signal(Fault)
         m.d.comb += [
             following.eq(pc + 1),
             self.memory.en.eq(0),
@@ -154,6 +157,7 @@ class Cursor(wiring.Component):
             self.o.p.pc.eq(pc),
             self.o.p.layer.eq(indices[0]),
             self.o.p.slot.eq(indices[1]),
+            self.o.p.fault.eq(fault),
         ]
 
         def present():
@@ -207,7 +211,7 @@ class Cursor(wiring.Component):
                     with m.Case(*(op for op in Op if op > Op.SKIP_UNLESS_HEAD)):
                         present()
                     with m.Default():
-                        m.d.comb += [self.o.valid.eq(1), self.o.p.fault.eq(Fault.BAD_COMMAND)]
+                        m.d.comb += [self.o.valid.eq(1), fault.eq(Fault.BAD_COMMAND)]
             with m.State("LOST"):
-                m.d.comb += [self.o.valid.eq(1), self.o.p.fault.eq(Fault.BAD_PROGRAM)]
+                m.d.comb += [self.o.valid.eq(1), fault.eq(Fault.BAD_PROGRAM)]
         return m
