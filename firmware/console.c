@@ -90,6 +90,11 @@ bool console_number(uint32_t *value) {
 
 bool console_bad(void) { return bad; }
 
+bool console_end(void) {
+    char word[CONSOLE_WORD];
+    return !console_word(word) && !bad;
+}
+
 void console_next_line(void) {
     char word[CONSOLE_WORD];
     while (console_word(word)) {

@@ -25,11 +25,14 @@ void record_end(void);
 bool console_word(char word[CONSOLE_WORD]);
 /* The next word as a decimal number; false at the end of the line or if it is none (then console_bad). */
 bool console_number(uint32_t *value);
+/* Whether the line has no more words, and had no garbage; takes it to its end, or to the next word. What
+ * arrives during a generation is no command (see console_interrupted), so a line ends before it. */
+bool console_end(void);
 /* Whether something on this line was garbage. */
 bool console_bad(void);
 /* Drops the rest of the line and starts a new one. */
 void console_next_line(void);
-/* Looks at waiting input without taking part of a line: true if the host sent Ctrl-C (0x03). */
+/* Drops waiting input; true if the host sent Ctrl-C (0x03). */
 bool console_interrupted(void);
 
 #endif

@@ -118,8 +118,10 @@ uint64_t driver_counter(uint32_t counter) {
 }
 
 uint32_t driver_fault(uint32_t *info) {
+    /* The code first: a fault may come between the two, and the first one stays. */
+    uint32_t code = TAMALE_FIELD(TAMALE_ACCELERATOR_FAULT_CODE, tamale_accelerator_fault_read());
     *info = tamale_accelerator_fault_info_read();
-    return TAMALE_FIELD(TAMALE_ACCELERATOR_FAULT_CODE, tamale_accelerator_fault_read());
+    return code;
 }
 
 void driver_reset(void) {

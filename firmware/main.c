@@ -37,10 +37,14 @@ static void error(const char *what) {
     record_text("what", what);
 }
 
-/* Bitwise, for the header's kilobyte; the accelerator does the rest. */
+/* For the header's kilobyte, four bits at a time; the accelerator does the rest. */
 static uint32_t crc_word(uint32_t crc, uint32_t value) {
+    static const uint32_t table[16] = {
+        0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4, 0x4DB26158, 0x5005713C,
+        0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C, 0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C,
+    };
     crc ^= value;
-    for (int i = 0; i < 32; i++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
+    for (int i = 0; i < 8; i++) crc = crc >> 4 ^ table[crc & 15];
     return crc;
 }
 
@@ -144,7 +148,11 @@ static void print_token(uint32_t token) {
     uint32_t from = image[section / 4 + token], to = image[section / 4 + token + 1];
     const volatile uint8_t *text =
         (const volatile uint8_t *)image + section + 4 * (word(TAMALE_IMAGE_VOCABULARY_WORD) + 1);
-    while (from < to) hal_uart_put(text[from++]);
+    for (; from < to; from++) {
+        uint8_t byte = text[from];
+        /* RS would start a record, so the text shows SUB in its place. */
+        hal_uart_put(byte == 0x1E ? 0x1A : byte);
+    }
 }
 
 static bool is_stop(uint32_t token) {
@@ -340,8 +348,14 @@ static void stats(void) {
 /* "prompt SEQUENCE ID ...": more lines for the same sequence go on where the last one ended. */
 static void command_prompt(void) {
     uint32_t sequence, token;
-    if (!console_number(&sequence) || sequence >= layout.sequences) {
+    if (!console_number(&sequence)) {
+        error("bad_number");
+        record_end();
+        return;
+    }
+    if (sequence >= layout.sequences) {
         error("bad_sequence");
+        record_number("sequence", sequence);
         record_number("sequences", layout.sequences);
         record_end();
         return;
@@ -349,13 +363,26 @@ static void command_prompt(void) {
     struct sequence *s = &sequences[sequence];
     uint32_t context = word(TAMALE_IMAGE_CONTEXT_WORD);
     while (console_number(&token)) {
-        if (token >= word(TAMALE_IMAGE_VOCABULARY_WORD) || s->prompt_length >= context) {
-            error(s->prompt_length >= context ? "prompt_longer_than_context" : "token_outside_vocabulary");
+        if (token >= word(TAMALE_IMAGE_VOCABULARY_WORD)) {
+            error("token_outside_vocabulary");
             record_number("token", token);
+            record_number("vocabulary", word(TAMALE_IMAGE_VOCABULARY_WORD));
+            record_end();
+            return;
+        }
+        if (s->prompt_length >= context) {
+            error("prompt_longer_than_context");
+            record_number("context", context);
             record_end();
             return;
         }
         layout.prompts[sequence * context + s->prompt_length++] = token;
+    }
+    if (console_bad()) {
+        error("bad_number");
+        record_number("prompt_tokens", s->prompt_length);
+        record_end();
+        return;
     }
     record_begin("ok");
     record_number("prompt_tokens", s->prompt_length);
@@ -366,9 +393,16 @@ static void command_prompt(void) {
 static void command_generate(void) {
     if (!console_number(&request.sequences) || !console_number(&request.tokens) ||
         !console_number(&request.temperature) || !console_number(&request.top_k) ||
-        !console_number(&request.seed) || !console_number(&request.all_logits) ||
-        !request.sequences || request.sequences > layout.sequences || !request.tokens) {
+        !console_number(&request.seed) || !console_number(&request.all_logits) || !console_end() ||
+        !request.tokens) {
         error("bad_request");
+        record_end();
+        return;
+    }
+    if (!request.sequences || request.sequences > layout.sequences) {
+        error("bad_sequence");
+        record_number("sequence", request.sequences - 1);
+        record_number("sequences", layout.sequences);
         record_end();
         return;
     }

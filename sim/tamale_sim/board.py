@@ -1,4 +1,4 @@
-"""A simulated board: the SoC, its memory with real timing, a serial port, and what tests want to see."""
+"""A simulated board: the SoC, its memory with real timing, a serial port, eyes for tests."""
 
 import contextlib
 import json
@@ -11,12 +11,12 @@ import numpy as np
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-
 from tamale.gateware.sdram import PARTS, SdramController
 from tamale.soc.system import build_firmware, build_soc
 
 from . import memory, verilator
-from .protocol import Record, RecordParser, commands
+from .messages import explain, explain_end
+from .protocol import Record, RecordParser, Text, commands
 from .runner import build_root, to_verilog
 
 __all__ = ["Board", "BoardError", "BoardTop", "build"]
@@ -25,7 +25,18 @@ _HARNESS = Path(__file__).parent / "harness.cpp"
 
 
 class BoardError(RuntimeError):
-    """The board reported a fault or an error, or its simulation ended; the message says which."""
+    """The board reported a fault or an error, or its simulation ended; the message says which.
+
+    Parameters
+    ----------
+    message : str
+    record : Record, optional
+        What the board said.
+    """
+
+    def __init__(self, message, record=None):
+        super().__init__(message)
+        self.record = record
 
 
 class BoardTop(wiring.Component):
@@ -37,6 +48,8 @@ class BoardTop(wiring.Component):
         ``memory`` chooses between the SDRAM and an ideal memory of the same peak bandwidth.
     soc : Soc
         With its firmware.
+    errors : range, optional
+        Byte addresses at which the ideal memory answers with an error.
 
     Members
     -------
@@ -45,12 +58,18 @@ class BoardTop(wiring.Component):
         End of the firmware.
     violation : Out(8)
         First timing rule of the SDRAM that was broken, 0 for none.
+    memory_beat : Out(1)
+        A beat moves between SoC and memory.
     logit_valid, logit_vector, logit_row, logit_value : Out
         Every logit on its way to the candidates.
     """
 
-    def __init__(self, config, soc):
-        self._config, self._soc = config, soc
+    def __init__(self, config, soc, errors=None):
+        if errors is not None and config.memory != "ideal":
+            raise ValueError(
+                f"errors must be None with memory {config.memory!r}; use the ideal memory"
+            )
+        self._config, self._soc, self._errors = config, soc, errors
         super().__init__(
             {
                 "uart_tx": Out(1, init=1),
@@ -58,6 +77,7 @@ class BoardTop(wiring.Component):
                 "halted": Out(1),
                 "exit_code": Out(32),
                 "violation": Out(8),
+                "memory_beat": Out(1),
                 "logit_valid": Out(1),
                 "logit_vector": Out(4),
                 "logit_row": Out(20),
@@ -88,6 +108,7 @@ class BoardTop(wiring.Component):
                 id_width=port.id_width,
                 size=config.memory_bytes,
                 beats_every=max(1, config.bus_width // 16),
+                errors=self._errors,
             )
         wiring.connect(m, soc.axi, ram.axi)
         accelerator = soc.accelerator
@@ -96,14 +117,27 @@ class BoardTop(wiring.Component):
             soc.uart_rx.eq(self.uart_rx),
             self.halted.eq(soc.halted),
             self.exit_code.eq(soc.exit_code),
+            self.memory_beat.eq(
+                (soc.axi.rvalid & soc.axi.rready) | (soc.axi.wvalid & soc.axi.wready)
+            ),
         ]
         for name in ("logit_valid", "logit_vector", "logit_row", "logit_value"):
             m.d.comb += getattr(self, name).eq(getattr(accelerator, name))
         return m
 
 
-def build(config, *, waves=None, progress=None):
+def build(config, *, waves=None, progress=None, errors=None):
     """Build the simulator of a configuration, or find it from before.
+
+    Parameters
+    ----------
+    config : Config
+    waves : bool, optional
+        Whether it can record signals; by default the environment variable WAVES.
+    progress : callable, optional
+        Called with a line before work that takes long.
+    errors : range, optional
+        See `BoardTop`.
 
     Returns
     -------
@@ -117,7 +151,7 @@ def build(config, *, waves=None, progress=None):
     if progress:
         progress("generating Verilog and firmware")
     build_firmware(soc, directory)
-    verilog = to_verilog(BoardTop(config, soc), "board")
+    verilog = to_verilog(BoardTop(config, soc, errors), "board")
     (directory / "board.v").write_text(verilog)
     return verilator.build_executable(
         verilog,
@@ -133,6 +167,8 @@ def build(config, *, waves=None, progress=None):
 class Board:
     """A running simulation.
 
+    No wait is endless: a simulation in which nothing moves ends by itself, see ``patience``.
+
     Parameters
     ----------
     executable : path
@@ -142,22 +178,33 @@ class Board:
         Contents of the memory at the start.
     trace : path, optional
         Where a build with waves records the signals.
+    patience : int, optional
+        Cycles without a byte from the board and without a beat of memory after which a board that
+        owes an answer counts as dead.
+    limit : int, optional
+        Cycles after which the simulation ends.
 
     Raises
     ------
     BoardError
-        From any method, when the board reports an error or stops.
+        From any method, when the board reports an error or stops. After an error or fault of a
+        running board it waits for the next command.
     """
 
-    def __init__(self, executable, config, image, *, trace=None):
+    def __init__(self, executable, config, image, *, trace=None, patience=None, limit=None):
         self._directory = tempfile.TemporaryDirectory(prefix="tamale.")
         self._logits_path = Path(self._directory.name) / "logits.bin"
         command = [
             str(executable), f"+image={Path(image).absolute()}", "--logits", str(self._logits_path),
             "--divisor", str((config.clock_hz + config.uart_baud // 2) // config.uart_baud),
         ]  # fmt: skip
-        if trace:
-            command += ["--trace", str(Path(trace).absolute())]
+        for name, value in (
+            ("--trace", trace and Path(trace).absolute()),
+            ("--patience", patience),
+            ("--limit", limit),
+        ):
+            if value is not None:
+                command += [name, str(value)]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -168,10 +215,16 @@ class Board:
         )
         self._parser = RecordParser()
         self._pending = []
+        self._said = b""
+        self._idle = False
         self._logits = None
-        self.summary = None
-        self.ready = self.expect("ready")
-        self.expect("idle")
+        self.summary = self.ready = None
+        try:
+            self.ready = self.expect("ready")
+            self.expect("idle")
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self):
         return self
@@ -181,8 +234,15 @@ class Board:
 
     def send(self, line):
         """Send a command line."""
+        self._idle = False
+        self.send_bytes(line.encode() + b"\n")
+
+    def send_bytes(self, data):
+        """Send bytes as they are."""
+        if self._process.stdin.closed:
+            raise BoardError("the board is closed; boot another one")
         try:
-            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.write(data)
             self._process.stdin.flush()
         except BrokenPipeError:
             self._ended()
@@ -193,32 +253,51 @@ class Board:
             self._process.stdin.write(b"\x03")
             self._process.stdin.flush()
 
-    def events(self):
-        """Yield `Text` and `Record` as they come; errors and faults raise BoardError."""
+    def _events(self):
+        """Yield `Text` and `Record` as they come."""
         while True:
             while self._pending:
                 event = self._pending.pop(0)
-                if isinstance(event, Record) and event.kind in ("error", "fault"):
-                    fields = ", ".join(f"{key} {value}" for key, value in event.fields)
-                    raise BoardError(f"the board reports {event.kind}: {fields}")
+                if isinstance(event, Text):
+                    # The last words of a firmware that dies are text.
+                    self._said = (self._said + event.data)[-200:]
+                self._idle = isinstance(event, Record) and event.kind == "idle"
                 yield event
             data = os.read(self._process.stdout.fileno(), 65536)
             if not data:
                 self._ended()
             self._pending.extend(self._parser.feed(data))
 
+    def events(self):
+        """Yield `Text` and `Record` as they come; errors and faults raise BoardError."""
+        for event in self._events():
+            if isinstance(event, Record) and event.kind in ("error", "fault"):
+                error = BoardError(explain(event), event)
+                if self.ready:
+                    # What follows belongs to the command that failed.
+                    for rest in self._events():
+                        if isinstance(rest, Record) and rest.kind == "idle":
+                            break
+                raise error
+            yield event
+
     def expect(self, kind):
         """Return the next record of a kind; text and other records before it are dropped."""
         for event in self.events():
             if isinstance(event, Record) and event.kind == kind:
                 return event
+            if isinstance(event, Record) and event.kind == "idle":
+                raise BoardError(f"the board waits for a command where a record {kind!r} was due")
 
     def _ended(self):
         _, errors = self._process.communicate()
         lines = errors.decode(errors="replace").strip().splitlines() or ["no message"]
         with contextlib.suppress(ValueError):
             self.summary = json.loads(lines[-1])
-        raise BoardError(f"the simulation ended: {lines[-1]}")
+        if self.summary is None:
+            raise BoardError(f"the simulation broke off: {lines[-1]}")
+        said = self._said.decode(errors="replace").strip()
+        raise BoardError(explain_end(self.summary, said))
 
     def run(self, prompts, tokens, *, sampling=(0.0, 0, 0), all_logits=False):
         """Start a generation and yield its events up to the end.
@@ -227,10 +306,18 @@ class Board:
         ------
         Text, or Record of kind ``job``, ``token``, ``done``
         """
+        self.start(prompts, tokens, sampling=sampling, all_logits=all_logits)
+        yield from self.events_to_idle()
+
+    def start(self, prompts, tokens, *, sampling=(0.0, 0, 0), all_logits=False):
+        """Start a generation; its events are `events_to_idle`."""
         for line in commands(prompts, tokens, sampling, all_logits):
             self.send(line)
             if not line.startswith("generate"):
                 self.expect("idle")
+
+    def events_to_idle(self):
+        """Yield the events up to the end of a command."""
         for event in self.events():
             if isinstance(event, Record) and event.kind == "idle":
                 return
@@ -247,7 +334,10 @@ class Board:
         """End the simulation; return its summary (cycles, seconds, violation) if it ended well."""
         if self._process.poll() is None:
             with contextlib.suppress(BoardError):
-                self.send("halt")
+                if self._idle:
+                    self.send("halt")
+                else:  # a board at work takes no commands
+                    self._process.terminate()
             try:
                 _, errors = self._process.communicate(timeout=60)
                 with contextlib.suppress(ValueError, IndexError):
@@ -255,6 +345,10 @@ class Board:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.communicate()
+        for file in (self._process.stdin, self._process.stdout, self._process.stderr):
+            with contextlib.suppress(BrokenPipeError):
+                file.close()
+        self._process.wait()
         self._logits = self._read_logits()
         self._directory.cleanup()
         return self.summary
@@ -264,6 +358,11 @@ class Board:
             return np.zeros((0, 2), dtype="<u4")
         raw = self._logits_path.read_bytes()
         return np.frombuffer(raw[: len(raw) // 8 * 8], dtype="<u4").reshape(-1, 2)
+
+    @property
+    def recorded_rows(self):
+        """Row of every logit that was recorded, rows of padding included, after `close`."""
+        return self._logits[:, 0] & 0xFFFFFFF
 
     def logits(self, slots_of_jobs, vocabulary):
         """Return the integer logits of every job with a head, after `close`.

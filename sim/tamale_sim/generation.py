@@ -83,7 +83,7 @@ class Generation:
             self._prefill_cycles += event.cycles
             return
         # Every slot reads its own cache; the weights are read once for all.
-        active = [s for s, tokens in enumerate(self.tokens) if tokens][: event.slots]
+        active = self._active()
         fields = self.image.fields
         cache = sum(
             (len(self.prompts[s]) + len(self.tokens[s])) * fields["useful_kv_centibytes"] / 100
@@ -94,6 +94,17 @@ class Generation:
             (event.cycles, event.head_cycles, event.slots, layers, fields["useful_head_bytes"])
         )
         self._positions.append([len(self.prompts[s]) + len(self.tokens[s]) - 1 for s in active])
+
+    def _active(self):
+        """Sequences that a job of decoding goes on with; they have as many tokens as each other."""
+        most, context = max(map(len, self.tokens)), self.image.fields["context"]
+        return [
+            s
+            for s, tokens in enumerate(self.tokens)
+            if len(tokens) == most
+            and tokens[-1] not in self.image.stop_tokens
+            and len(self.prompts[s]) + len(tokens) - 1 < context
+        ]
 
     def board_logits(self, board, jobs, prompts, vectors):
         """Take the logits that a board's simulation recorded.
@@ -133,7 +144,9 @@ class Generation:
 
     def logits(self):
         """Return float32 [positions, vocabulary], [sequences, ...] with NaN for several."""
-        arrays = [np.concatenate(rows) for rows in self._logits]
+        # An interrupted run may not have come to a sequence.
+        nothing = np.zeros((0, self.image.fields["vocabulary"]), dtype=np.float32)
+        arrays = [np.concatenate([nothing, *rows]) for rows in self._logits]
         if len(arrays) == 1:
             return arrays[0]
         longest = max(map(len, arrays))

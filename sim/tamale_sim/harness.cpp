@@ -1,16 +1,20 @@
 // Runs a simulated board without a test framework: clock, reset, serial port, logit trace.
 //
-//     board [+image=FILE] [--logits FILE] [--trace FILE] [--divisor N] [--limit CYCLES]
+//     board [+image=FILE] [--logits FILE] [--trace FILE] [--divisor N] [--limit CYCLES] [--patience CYCLES]
 //
-// Bytes of the board's serial port go to standard output, bytes of standard input to the board. The
-// program ends when the firmware halts (exit status 0), at the end of standard input once all of it has
-// been sent and the line has been quiet for a while (0), at the cycle limit (4), or at the first broken
-// timing rule of the memory (3). A line of JSON on standard error closes the run.
+// Bytes of the board's serial port go to standard output, bytes of standard input to the board. After a
+// record `idle` the board has nothing to do until a byte comes, so time stands still until then.
+//
+// The program ends when the firmware halts (exit status: its code), at the end of standard input once the
+// board is idle (0), at SIGTERM (0), at the first broken timing rule of the memory (3), at the cycle limit
+// (4), or when a board that is not idle has neither sent a byte nor moved a beat of memory for `patience`
+// cycles: it hangs (5). A line of JSON on standard error closes the run.
 
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #ifdef __linux__
 #include <sys/prctl.h>
-#include <signal.h>
 #endif
 #include <unistd.h>
 
@@ -74,14 +78,38 @@ private:
     bool receiving_ = false, level_ = true;
 };
 
-void put(const void* data, size_t size) {
+void put(int file, const void* data, size_t size) {
     const char* bytes = static_cast<const char*>(data);
     while (size) {
-        ssize_t n = write(STDOUT_FILENO, bytes, size);
+        ssize_t n = write(file, bytes, size);
         if (n <= 0) exit(0);  // the reader is gone
         bytes += n, size -= n;
     }
 }
+
+// Knows whether the board waits for the host: from the record `idle` to the end of a line that says
+// something.
+class IdleWatch {
+public:
+    bool idle() const { return idle_; }
+
+    void sent(uint8_t byte) {
+        if (byte == '\n' || byte == '\r') idle_ = idle_ && !line_, line_ = false;
+        else if (byte != ' ' && byte != 0x03) line_ = true;
+    }
+
+    void received(uint8_t byte) {
+        static const char record[] = "\x1eidle\n";
+        if (byte != uint8_t(record[matched_])) matched_ = 0;
+        if (byte == uint8_t(record[matched_]) && !record[++matched_]) matched_ = 0, idle_ = true, line_ = false;
+    }
+
+private:
+    unsigned matched_ = 0;
+    bool idle_ = false, line_ = false;
+};
+
+volatile sig_atomic_t terminated = 0;
 
 }  // namespace
 
@@ -94,12 +122,13 @@ int main(int argc, char** argv) {
     context.commandArgs(argc, argv);
     const char *logits_path = nullptr, *trace_path = nullptr;
     unsigned divisor = 80;
-    uint64_t limit = UINT64_MAX;
+    uint64_t limit = UINT64_MAX, patience = 5000000;
     for (int i = 1; i + 1 < argc; ++i) {
         if (!strcmp(argv[i], "--logits")) logits_path = argv[++i];
         else if (!strcmp(argv[i], "--trace")) trace_path = argv[++i];
         else if (!strcmp(argv[i], "--divisor")) divisor = atoi(argv[++i]);
         else if (!strcmp(argv[i], "--limit")) limit = strtoull(argv[++i], nullptr, 0);
+        else if (!strcmp(argv[i], "--patience")) patience = strtoull(argv[++i], nullptr, 0);
     }
     Vboard top{&context};
 #if VM_TRACE
@@ -112,10 +141,19 @@ int main(int argc, char** argv) {
     if (logits_path && !logits) return perror(logits_path), 2;
     fcntl(STDIN_FILENO, F_SETFL, fcntl(STDIN_FILENO, F_GETFL) | O_NONBLOCK);
 
+    // What the Verilog models print is no output of the board.
+    int serial_output = dup(STDOUT_FILENO);
+    dup2(STDERR_FILENO, STDOUT_FILENO);
+
+    struct sigaction action = {};
+    action.sa_handler = [](int) { terminated = 1; };
+    sigaction(SIGTERM, &action, nullptr);  // without SA_RESTART: poll() returns
+
     Serial serial(divisor);
+    IdleWatch watch;
     std::deque<uint8_t> input;
     bool input_open = true;
-    uint64_t cycle = 0, quiet_since = 0;
+    uint64_t cycle = 0, moved = 0;
     int status = 0;
     const char* reason = "halted";
     auto start = std::chrono::steady_clock::now();
@@ -132,9 +170,11 @@ int main(int argc, char** argv) {
         int byte = serial.receive(top.uart_tx);
         if (byte >= 0) {
             uint8_t value = byte;
-            put(&value, 1);
-            quiet_since = cycle;
+            put(serial_output, &value, 1);
+            watch.received(value);
+            moved = cycle;
         }
+        if (top.memory_beat) moved = cycle;
         if (logits && top.logit_valid) {
             uint32_t record[2] = {uint32_t(top.logit_vector) << 28 | top.logit_row, top.logit_value};
             fwrite(record, sizeof record, 1, logits);
@@ -158,13 +198,30 @@ int main(int argc, char** argv) {
             break;
         }
         if ((cycle & 1023) == 0) {
+            if (terminated) {
+                reason = "terminated";
+                break;
+            }
+            bool waits = watch.idle() && input.empty() && serial.idle();
+            if (waits && !input_open) {
+                reason = "end of input";
+                break;
+            }
+            if (waits) {
+                if (logits) fflush(logits);
+                pollfd file = {STDIN_FILENO, POLLIN, 0};
+                poll(&file, 1, 1000);
+            }
             if (input_open) {
                 uint8_t buffer[256];
                 ssize_t n = read(STDIN_FILENO, buffer, sizeof buffer);
-                if (n > 0) input.insert(input.end(), buffer, buffer + n), quiet_since = cycle;
-                if (n == 0) input_open = false, quiet_since = cycle;
-            } else if (input.empty() && serial.idle() && cycle - quiet_since > 50000000) {
-                reason = "end of input";
+                for (ssize_t i = 0; i < n; ++i) input.push_back(buffer[i]), watch.sent(buffer[i]);
+                if (n == 0) input_open = false;
+            }
+            // Bytes on their way to the board are work too.
+            if (watch.idle() || !input.empty()) moved = cycle;
+            if (cycle - moved > patience) {
+                status = 5, reason = "silence";
                 break;
             }
             if (logits && (cycle & 0xFFFFF) == 0) fflush(logits);
@@ -175,6 +232,7 @@ int main(int argc, char** argv) {
     if (trace_path) trace.close();
 #endif
     if (logits) fclose(logits);
+    fflush(stdout);
     double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     fprintf(stderr, "{\"reason\": \"%s\", \"cycles\": %llu, \"seconds\": %.3f, \"violation\": %u, \"exit_code\": %u}\n",
             reason, (unsigned long long)cycle, seconds, unsigned(top.violation), unsigned(top.exit_code));

@@ -36,7 +36,7 @@ class Record:
 
 
 class RecordParser:
-    """Takes the bytes from a board apart into `Text` and `Record`."""
+    """Takes bytes from a board apart into `Text` and `Record`; a record that is cut off is lost."""
 
     def __init__(self):
         self._record = None
@@ -45,7 +45,7 @@ class RecordParser:
         """Yield what is complete after ``data``."""
         text = bytearray()
         for byte in data:
-            if self._record is not None:
+            if self._record is not None and byte != _RECORD:
                 if byte == _END:
                     yield self._parse(bytes(self._record))
                     self._record = None

@@ -1,0 +1,101 @@
+"""What a board reports, in sentences: the value that is wrong and the mend."""
+
+from tamale.gateware.interfaces import Fault
+from tamale.image import MAGIC
+
+__all__ = ["ERRORS", "FAULTS", "explain", "explain_end"]
+
+_REPACK = "pack it again with `tamale pack`"
+_WRONG = f"the image is wrong, {_REPACK}"
+
+#: What the field ``what`` of a record ``error`` means; in braces are other fields of the record.
+ERRORS = {
+    "no_image": f"the memory starts with {{magic:#x}}, an image with {MAGIC:#x}; "
+    "load an image that `tamale pack` wrote",
+    "image_version": "the image has version {has}, this firmware reads {wants}; "
+    f"{_REPACK} of the same release",
+    "header_checksum": "the checksum of the image's header is {has:#010x}, not {wants:#010x}; "
+    f"the image is damaged, {_REPACK}",
+    "image_checksum": "the checksum of the image is {has:#010x}, not {wants:#010x}; "
+    f"the image is damaged, load it again or {_REPACK}",
+    "image_does_not_fit": "the image was packed for {field} = {image}, the hardware has "
+    "{hardware}; pack it again for this configuration",
+    "memory_too_small": "image and cache need {wants} bytes, the memory has {has}; "
+    "lower the context or use a board with more memory",
+    "checksum_engine": "the image could not be read for its checksum",
+    "unknown_command": "the command is unknown or not made of printable words of up to 15 "
+    "characters; commands are clear, prompt, generate, stats and halt",
+    "bad_number": "a word is no decimal number of 32 bits; correct the command",
+    "bad_sequence": "sequence {sequence} is not among the {sequences} that the memory and the "
+    "hardware hold; run fewer in parallel or lower the context",
+    "bad_request": "generate takes six numbers, of which the second (tokens) is 1 or more: "
+    "sequences, tokens, temperature, top-k, seed, all logits",
+    "token_outside_vocabulary": "token {token} is outside the vocabulary of {vocabulary} tokens; "
+    "use the model's own tokenizer",
+    "prompt_longer_than_context": "the prompt is longer than the context of {context} positions; "
+    "shorten it or pack the model with a larger context",
+    "empty_prompt": "sequence {sequence} has no prompt; send one of at least one token first",
+}
+
+#: What a fault means; ``{info}`` is its register.
+FAULTS = {
+    Fault.READ_ERROR: "the memory answered a read at {info:#010x} with an error; "
+    "check its size in the configuration",
+    Fault.WRITE_ERROR: "the memory answered a write at {info:#010x} with an error; "
+    "check its size in the configuration",
+    Fault.READ_BOUNDS: f"a read at {{info:#010x}} leaves image and cache; {_WRONG}",
+    Fault.WRITE_BOUNDS: f"a write at {{info:#010x}} leaves the cache; {_WRONG}",
+    Fault.BAD_COMMAND: f"command {{info}} of the program is unknown; {_WRONG}",
+    Fault.BAD_PROGRAM: f"the program runs past its end, to command {{info}}; {_WRONG}",
+    Fault.BAD_JOB: "a job has no slots or too many, or the position of its slot {info} is past the "
+    "longest context; this is an error of the firmware",
+    Fault.SCRATCH_BOUNDS: "an operand of command {info} lies outside the scratchpad; "
+    f"{_WRONG} for this configuration",
+}
+
+_ENDS = {
+    "timing rule of the memory broken": "the memory controller broke timing rule {violation} of "
+    "sdr_sdram.v; record waves to see where",
+    "cycle limit reached": "the cycle limit was reached; raise it",
+    "silence": "the board hangs: no byte from it and no beat of memory for too long; "
+    "record waves to see where",
+    "terminated": "it was told to",
+    "end of input": "its input ended",
+}
+
+
+def explain(record):
+    """Return the sentence for a record of kind ``error`` or ``fault``."""
+    fields = {}
+    for key, value in record.fields:
+        fields[key] = int(value) if value.lstrip("-").isdigit() else value
+    plain = ", ".join(f"{key} {value}" for key, value in record.fields)
+    try:
+        if record.kind == "error":
+            name = fields["what"]
+            return f"the board reports {name}: {ERRORS[name].format_map(fields)}"
+        fault = Fault(fields["code"])
+        return f"the accelerator stopped with {fault.name}: {FAULTS[fault].format_map(fields)}"
+    except (KeyError, ValueError):
+        # A firmware that is newer than this tool.
+        return f"the board reports {record.kind}: {plain}"
+
+
+def explain_end(summary, said=""):
+    """Return the sentence for a simulation that ended where an answer was due.
+
+    Parameters
+    ----------
+    summary : dict
+        The line of JSON that closes a simulation.
+    said : str
+        Last words of the firmware.
+    """
+    reason = summary.get("reason")
+    if reason == "halted":
+        text = f"the firmware ended with code {summary.get('exit_code')}"
+        if said:
+            text += f", saying {said!r}"
+    else:
+        text = _ENDS.get(reason, str(reason)).format_map(summary)
+    return f"the simulation ended after {summary.get('cycles'):,} cycles: {text}"
