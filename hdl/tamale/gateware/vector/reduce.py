@@ -16,8 +16,8 @@ class Reducer(wiring.Component):
     """Gathers the largest magnitude, the sum or the maximum per lane, then folds the lanes.
 
     A word counts two cycles after it came in. After the last one has, ``fold`` is raised for the
-    levels log2(vu_width) - 1 down to 0, one a cycle; ``total`` holds from the next cycle until
-    ``clear``.
+    levels log2(vu_width) - 1 down to 0, one every other cycle; ``total`` holds two cycles after the
+    last until ``clear``.
 
     Parameters
     ----------
@@ -54,33 +54,26 @@ class Reducer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        width = self._width
-        folding, largest, neutral = Signal(), Signal(), Signal(signed(33))
+        largest, neutral = Signal(), Signal(signed(33))
         m.d.comb += [
-            folding.eq(self.fold != 0),
             largest.eq(self.mode == Reduce.MAX),
             neutral.eq(Mux(largest, -(2**31), 0)),
         ]
-        kept = [Signal(signed(_WIDTH), name=f"kept{i}") for i in range(width)]
-        for i in range(width):
-            term, value = Signal(signed(33), name=f"term{i}"), self.values[i]
+        kept = [Signal(signed(_WIDTH), name=f"kept{i}") for i in range(self._width)]
+        for i in range(self._width):
+            term, value = Signal(signed(_WIDTH), name=f"term{i}"), self.values[i]
             magnitude = Mux((self.mode == Reduce.ABSMAX) & value[-1], -value, value)
             m.d.sync += term.eq(Mux(self.mask[i], magnitude, neutral))
-
-            other = Signal(signed(_WIDTH), name=f"other{i}")
-            m.d.comb += other.eq(term)
-            active = ~folding
+            # Folding takes the same way as a word, so that the accumulator has one short input.
             for level in range(self._levels):
                 if i < 1 << level:
-                    active |= self.fold[level]
                     with m.If(self.fold[level]):
-                        m.d.comb += other.eq(kept[i + (1 << level)])
+                        m.d.sync += term.eq(kept[i + (1 << level)])
             with m.If(self.clear):
                 m.d.sync += kept[i].eq(neutral)
-            with m.Elif(active):
-                with m.If(self.mode == Reduce.SUM):
-                    m.d.sync += kept[i].eq(kept[i] + other)
-                with m.Elif(other > kept[i]):
-                    m.d.sync += kept[i].eq(other)
+            with m.Elif(self.mode == Reduce.SUM):
+                m.d.sync += kept[i].eq(kept[i] + term)
+            with m.Elif(term > kept[i]):
+                m.d.sync += kept[i].eq(term)
         m.d.comb += self.total.eq(kept[0])
         return m

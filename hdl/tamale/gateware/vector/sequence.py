@@ -272,11 +272,19 @@ class Sequencer(wiring.Component):
                 m.d.comb += self.busy.eq(1)
                 m.d.sync += [drain.eq(drain - 1), levels_left.eq(max(levels - 1, 0))]
                 with m.If(drain == 0):
-                    m.next = "FOLD" if levels else "DONE"
+                    m.next = "DONE"
+                    if levels:
+                        with m.If(self.control.reduce != Reduce.NONE):
+                            m.next = "FOLD"
 
             with m.State("FOLD"):
                 m.d.comb += [self.busy.eq(1), self.fold.bit_select(levels_left, 1).eq(1)]
+                m.next = "FOLDED"
+
+            with m.State("FOLDED"):
+                m.d.comb += self.busy.eq(1)
                 m.d.sync += levels_left.eq(levels_left - 1)
+                m.next = "FOLD"
                 with m.If(levels_left == 0):
                     m.next = "DONE"
 

@@ -33,8 +33,8 @@ class VectorUnit(wiring.Component):
     - ROPE: 2 n / w.
 
     The fixed time, from the cycle in which the issue is first valid to the one in which
-    ``unit.done_valid`` is high, is 18 + log2(w) cycles, three more for EXP, and one more for each
-    doubling of w beyond 8.
+    ``unit.done_valid`` is high, is 18 cycles; 2 log2(w) more with a reduction, three more for EXP,
+    and one more for each doubling of w beyond 8.
 
     Operands lie at multiples of w elements; heads of ROPE are multiples of 2 w elements and not
     longer than n; n of HADAMARD is a multiple of the block; K steps are up to the configuration's
