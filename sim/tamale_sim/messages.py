@@ -49,8 +49,6 @@ FAULTS = {
     Fault.BAD_PROGRAM: f"the program runs past its end, to command {{info}}; {_WRONG}",
     Fault.BAD_JOB: "a job has no slots or too many, or the position of its slot {info} is past the "
     "longest context; this is an error of the firmware",
-    Fault.SCRATCH_BOUNDS: "an operand of command {info} lies outside the scratchpad; "
-    f"{_WRONG} for this configuration",
 }
 
 _ENDS = {

@@ -43,7 +43,6 @@ class Fault(enum.Enum, shape=8):
     BAD_COMMAND = 5  # unknown operation; info: program counter
     BAD_PROGRAM = 6  # program counter past program memory; info: program counter
     BAD_JOB = 7  # no slots, more slots than vectors, or a position past max_context; info: slot
-    SCRATCH_BOUNDS = 8  # an operand lies outside the scratchpad; info: program counter
 
 
 #: A non-negative number mantissa * 2**exponent, see ``tamale_model.integer.Scalar``.
