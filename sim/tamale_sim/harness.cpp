@@ -28,7 +28,7 @@
 #include "Vboard.h"
 #include "verilated.h"
 #if VM_TRACE
-#include "verilated_fst_c.h"
+#include "verilated_vcd_c.h"
 #endif
 
 namespace {
@@ -132,7 +132,7 @@ int main(int argc, char** argv) {
     }
     Vboard top{&context};
 #if VM_TRACE
-    VerilatedFstC trace;
+    VerilatedVcdC trace;
     if (trace_path) context.traceEverOn(true), top.trace(&trace, 99), trace.open(trace_path);
 #else
     if (trace_path) fprintf(stderr, "this build records no waves; build it with WAVES=1\n");

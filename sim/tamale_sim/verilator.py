@@ -111,7 +111,7 @@ def build_executable(verilog, name, main, root, *, extra_sources=(), waves=False
     arguments = [
         command, "--cc", "--exe", "--top-module", name, "--Mdir", str(part), "-O3", "-Wno-fatal",
         "-Wno-WIDTH", "--x-assign", "fast", "--x-initial", "fast", "--noassert",
-        *(["--trace-fst"] if waves else []), str(part / f"{name}.v"),
+        *(["--trace-vcd"] if waves else []), str(part / f"{name}.v"),
         *(str(Path(source).absolute()) for source in extra_sources), str(Path(main).absolute()),
     ]  # fmt: skip
     make = ["make", "-C", str(part), "-f", f"V{name}.mk", "-j", str(os.cpu_count() or 1)]

@@ -212,13 +212,16 @@ def _name(pid):
 
 def test_waves(mute, toml, tmp_path):
     """--waves records every signal of the board."""
-    image, path = tmp_path / "model.img", tmp_path / "board.fst"
+    image, path = tmp_path / "model.img", tmp_path / "board.vcd"
     imagefile.build(FOUR, checkpoint.read(mute), image)
     own = tamale_json(image, "--config", toml, "--prompt-ids", "1", "--tokens", 1, "--waves", path)
     assert own["equal_to_golden"] is True
     assert path.stat().st_size > 100_000
-    # Block type 0 of an FST file is its header.
-    assert path.read_bytes()[0] == 0
+    text = path.read_text()
+    assert "$enddefinitions $end" in text and " uart_tx $end" in text
+    # Time goes on to the end: two steps a cycle.
+    last = int(re.findall(r"^#(\d+)$", text, re.MULTILINE)[-1])
+    assert abs(last - 2 * own["simulation"]["cycles"]) < 4
 
 
 # Models of the board ------------------------------------------------------------------------------
@@ -316,7 +319,8 @@ def test_golden_interrupted(folder, toml):
         (["--top-k", "-2"], "--top-k must be 0 or more, not -2"),
         (["--context", "4096"], "was made for a context of 128, not 4096"),
         (["--logits", "no/such/file.npy"], "--logits no/such/file.npy: the folder does not exist"),
-        (["--backend", "golden", "--waves", "x.fst"], "--waves needs --backend rtl"),
+        (["--waves", "x.fst"], "--waves x.fst: the record is a VCD file; name it FILE.vcd"),
+        (["--backend", "golden", "--waves", "x.vcd"], "--waves needs --backend rtl"),
     ],
 )  # fmt: skip
 def test_refused(folder, toml, arguments, message):

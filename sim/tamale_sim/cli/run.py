@@ -70,7 +70,7 @@ def add(subparsers):
     parser.add_argument(
         "--no-check", action="store_true", help="do not compare with the golden model (rtl)"
     )
-    parser.add_argument("--waves", metavar="FILE.fst", help="record every signal (rtl; large)")
+    parser.add_argument("--waves", metavar="FILE.vcd", help="record every signal (rtl; large)")
     parser.set_defaults(run=run)
 
 
@@ -127,6 +127,8 @@ def run(args):
     for name, file in (("--logits", args.logits), ("--waves", args.waves)):
         if file and not Path(file).absolute().parent.is_dir():
             raise ValueError(f"{name} {file}: the folder does not exist; make it first")
+    if args.waves and Path(args.waves).suffix != ".vcd":
+        raise ValueError(f"--waves {args.waves}: the record is a VCD file; name it FILE.vcd")
     if args.waves and args.backend != "rtl":
         raise ValueError(f"--waves needs --backend rtl, backend {args.backend} has no signals")
     config = configuration.load(args.config)
