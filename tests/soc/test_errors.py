@@ -266,11 +266,6 @@ def test_bad_program(four, images, tmp_path):
         fault(board, [[1]], 1, Fault.BAD_PROGRAM, [FOUR.program_commands])
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=(AssertionError, BoardError),
-    reason="the executor's state ISSUE offers a command to the KV writer while a fault holds it",
-)
 def test_memory_errors(one, images, tmp_path):
     """A hole in the memory: a fault where it is touched, work as usual where not."""
     path, image = images["one"]
