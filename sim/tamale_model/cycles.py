@@ -226,7 +226,6 @@ def predict(config, program, job, memory=None):
             if op is Op.HADAMARD or op is Op.EXP or f.get("reduce") in (1, 2):
                 pending = now + _NORMALISE
         units[op.name] += now - previous_end
-        previous_end = begin
         previous_end = now
     return Prediction(now, now - head_from if head_from is not None else 0.0, dict(units))
 

@@ -484,8 +484,8 @@ class Executor(wiring.Component):
                         with m.If(sent):
                             m.next = "WAIT"
             with m.State("ISSUE"):
-                # A reset lets the writer of the cache drain by itself: it must not begin a command that
-                # a fault has ended, whose completion nobody expects.
+                # A reset lets the writer of the cache drain by itself: it must not begin a command
+                # that a fault has ended, whose completion nobody expects.
                 m.d.comb += send.eq(~self.halt)
                 with m.If(sent):
                     m.next = "WAIT"
