@@ -161,7 +161,7 @@ def test_board_interrupted(folder, toml):
     """Ctrl-C ends the text in good order: it is compared as far as it went."""
     with subprocess.Popen(
         command(folder, "--config", toml, "--prompt-ids", "3,4", "--tokens", 62),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_listen,
     ) as process:  # fmt: skip
         first = process.stdout.read(1)
         process.send_signal(signal.SIGINT)
@@ -172,6 +172,11 @@ def test_board_interrupted(folder, toml):
     assert 1 <= made < 62 and len(first + output) == made + 1
 
 
+def _listen():
+    """What runs in the background of a shell ignores SIGINT, and so would the command."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_board_interrupted_early(folder, toml, tmp_path):
     """Ctrl-C before the first token: an object all the same, or none before the board starts."""
     with subprocess.Popen(
@@ -179,7 +184,7 @@ def test_board_interrupted_early(folder, toml, tmp_path):
             folder, "--config", toml, "--prompt-ids", "3,4", "--tokens", 62, "--json", "--logits",
             tmp_path / "logits.npy",
         ),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_listen,
     ) as process:  # fmt: skip
         # The board boots in a child of the command.
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
