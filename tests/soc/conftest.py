@@ -8,6 +8,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest  # noqa: E402
 import systems  # noqa: E402
+from tamale import config as configuration  # noqa: E402
 from tamale_sim import board as boards  # noqa: E402
 
 
@@ -15,6 +16,12 @@ from tamale_sim import board as boards  # noqa: E402
 def four():
     """Executable of the board with four vectors."""
     return boards.build(systems.FOUR)
+
+
+@pytest.fixture(scope="session")
+def demo():
+    """Executable of the board that the demonstration model runs on."""
+    return boards.build(configuration.load("ulx3s"))
 
 
 @pytest.fixture(scope="session")

@@ -26,12 +26,6 @@ ROOFLINE = 0.70
 
 
 @pytest.fixture(scope="session")
-def demo():
-    """Executable of the board."""
-    return boards.build(CONFIG)
-
-
-@pytest.fixture(scope="session")
 def image(tmp_path_factory):
     """Path and `Image` of the demonstration model."""
     path = tmp_path_factory.mktemp("demo") / "demo.img"

@@ -32,19 +32,13 @@ SHAPES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def board_of_demo():
-    """Executable, shared with the demonstration's tests."""
-    return boards.build(CONFIG)
-
-
 @pytest.mark.parametrize("name", SHAPES)
-def test_shape(board_of_demo, tmp_path, name):
+def test_shape(demo, tmp_path, name):
     """Prompt and new tokens, greedy: every token and every logit equal."""
     path = tmp_path / "model.img"
     image = systems.pack(CONFIG, path, seed=len(name), **SHAPES[name])
     prompts = [[5, 17, 3, 60, 8, 8, 41, 2, 33], [1, 2]]
-    with boards.Board(board_of_demo, CONFIG, path) as board:
+    with boards.Board(demo, CONFIG, path) as board:
         own = systems.run(board, prompts, 8, all_logits=True)
     other = golden(image, CONFIG, prompts, 8, all_logits=True)
     assert own.tokens == other.tokens and own.reasons == other.reasons
