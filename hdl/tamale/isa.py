@@ -29,6 +29,7 @@ __all__ = [
     "Destination",
     "FIELDS",
     "Format",
+    "Function",
     "Kind",
     "Op",
     "Reduce",
@@ -141,6 +142,17 @@ class ScalarOp(IntEnum):
     ADD = 3
     SHIFT = 4
     SCALE = 5
+
+
+class Function(IntEnum):
+    """What EXP computes, see ``tamale_model.integer`` for the exact results.
+
+    EXP2      2**-z, z from the distance to ``peak``
+    SIGMOID   1 / (1 + exp(-z)), z from the element itself
+    """
+
+    EXP2 = 0
+    SIGMOID = 1
 
 
 class Kind(IntEnum):
@@ -271,9 +283,10 @@ _LAYOUT = {
         ("size", 10),
         ("shift", 6),
     ),
-    # dst[i] = exp2(-z), z = min(round(d * mantissa(m) / 2**s), 2**21 - 1) in units of 2**-16,
-    # d = max(0, min(peak - a[i], 2**31 - 1)), s = clamp(shift - exponent(m), 0, 63); result in
-    # units of 2**-15. SUM to rd.
+    # EXP2: dst[i] = exp2(-z), d = max(0, min(peak - a[i], 2**31 - 1)).
+    # SIGMOID: dst[i] = sigmoid(z with the sign of a[i]), d = min(|a[i]|, 2**31 - 1).
+    # z = min(round(d * mantissa(m) / 2**s), 2**21 - 1) in units of 2**-16,
+    # s = clamp(shift - exponent(m), 0, 63); result in units of 2**-15. SUM to rd.
     Op.EXP: (
         ("dst", _ADDRESS),
         ("a", _ADDRESS),
@@ -284,6 +297,7 @@ _LAYOUT = {
         ("m", _REGISTER),
         ("shift", 7),
         ("rd", _REGISTER),
+        ("function", 1),
     ),
     Op.SCALAR: (
         ("rd", _REGISTER),

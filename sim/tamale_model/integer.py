@@ -32,6 +32,7 @@ __all__ = [
     "scale_to_fixed",
     "scaled_accumulator",
     "shift",
+    "sigmoid",
     "sqrt",
     "to_digits",
 ]
@@ -160,6 +161,21 @@ def exp2_negative(z):
     value = np.take(tables.EXP2_TABLE, index)
     value = value - round_shift(np.take(tables.EXP2_DELTA, index) * (z & 1023), 10)
     return round_shift(value, np.minimum(1 + (z >> 16), 63))
+
+
+def sigmoid(z):
+    """Return 1 / (1 + exp(-z)) in units of 2**-15; z in units of 2**-16.
+
+    A table of the tail beyond |z|, with linear interpolation; 0 or 32768 from |z| = 16.
+    """
+    z = np.asarray(z, dtype=np.int64)
+    low = tables.EXP2_FRACTION_BITS + tables.SIGMOID_RANGE_BITS - tables.SIGMOID_BITS
+    size = np.minimum(np.abs(z), (1 << low + tables.SIGMOID_BITS) - 1)
+    index, rest = size >> low, size & (1 << low) - 1
+    tail = np.take(tables.SIGMOID_TABLE, index)
+    tail = tail - round_shift(np.take(tables.SIGMOID_DELTA, index) * rest, low)
+    tail = round_shift(tail, 1)
+    return np.where(z < 0, tail, 2**15 - tail)
 
 
 def hadamard(x, block):

@@ -382,14 +382,24 @@ class Machine:
         heads[:, 0] = integer.sat32(integer.round_shift(first * cosine - second * sine, shift))
         heads[:, 1] = integer.sat32(integer.round_shift(second * cosine + first * sine, shift))
 
-    def _exp(self, dst, a, dst_slot, a_slot, n, bound, m, shift, rd):
+    def _exp(self, dst, a, dst_slot, a_slot, n, bound, m, shift, rd, function):
         n = self._bound(n, bound)
         a, dst, factor = self._base(a, a_slot), self._base(dst, dst_slot), self.scalar(m)
-        distance = np.clip(self.peak - self.scratch[a : a + n], 0, integer.INT32_MAX)
-        z = integer.round_shift(
-            distance * factor.mantissa, min(max(shift - factor.exponent, 0), 63)
+        values = self.scratch[a : a + n]
+        if function == isa.Function.SIGMOID:
+            distance = np.minimum(np.abs(values), integer.INT32_MAX)
+        else:
+            distance = np.clip(self.peak - values, 0, integer.INT32_MAX)
+        z = np.minimum(
+            integer.round_shift(
+                distance * factor.mantissa, min(max(shift - factor.exponent, 0), 63)
+            ),
+            2**21 - 1,
         )
-        result = integer.exp2_negative(np.minimum(z, 2**21 - 1))
+        if function == isa.Function.SIGMOID:
+            result = integer.sigmoid(np.where(values < 0, -z, z))
+        else:
+            result = integer.exp2_negative(z)
         self.scratch[dst : dst + n] = result
         self._reduce(isa.Reduce.SUM, result, rd)
 

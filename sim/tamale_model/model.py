@@ -1,10 +1,17 @@
 """A ternary model in neutral form: what readers of checkpoints produce and packers consume."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["Graph", "Layer", "Linear", "Model"]
+__all__ = ["ACTIVATIONS", "LINEARS", "Graph", "Layer", "Linear", "Model"]
+
+#: Nonlinearities of the gate: max(x, 0)**2 and x * sigmoid(x).
+ACTIVATIONS = ("relu2", "silu")
+
+#: Matrices of a layer, in the order in which the graph evaluates them.
+LINEARS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 @dataclasses.dataclass
@@ -22,6 +29,10 @@ class Linear:
         Further scales of row and group; groups divide k evenly or the last one is short.
     group_size : int
         Weights along K of a group; 0: the whole row.
+    bias : float32 array [rows] or None
+        Added to the product.
+    norm : float32 array [k] or None
+        Gain of an RMSNorm of this matrix's own, before its input is quantised.
     """
 
     values: np.ndarray
@@ -29,6 +40,8 @@ class Linear:
     scale: float = 1.0
     scales: np.ndarray | None = None
     group_size: int = 0
+    bias: np.ndarray | None = None
+    norm: np.ndarray | None = None
 
     @property
     def shape(self):
@@ -51,7 +64,13 @@ class Linear:
 
 @dataclasses.dataclass
 class Layer:
-    """One decoder layer; norm gains are float32 vectors, None where the graph has no such norm."""
+    """One decoder layer; norm gains are float32 vectors, None where the graph has no such norm.
+
+    ``attention_norm`` and ``feed_forward_norm`` are BitNet's sub-norms, on what ``o`` and ``down``
+    read; ``query_norm`` and ``key_norm`` [head_size] are of every head, before the rotary embedding
+    (Qwen3). Rows of ``q`` and ``k`` are in the order of the half-split rotary embedding: element i
+    of a head turns with element i + head_size / 2.
+    """
 
     q: Linear
     k: Linear
@@ -64,13 +83,23 @@ class Layer:
     attention_norm: np.ndarray | None
     post_norm: np.ndarray
     feed_forward_norm: np.ndarray | None
+    query_norm: np.ndarray | None = None
+    key_norm: np.ndarray | None = None
 
 
 @dataclasses.dataclass
 class Graph:
     """Sizes and constants of a decoder.
 
-    ``activation`` is the gate's nonlinearity: ``relu2``.
+    Parameters
+    ----------
+    activation : str
+        The gate's nonlinearity, one of `ACTIVATIONS`.
+    rope_frequencies : tuple of float or None
+        Radians per position of the head_size / 2 rotations, where scaling makes them other than
+        rope_theta ** (-2 i / head_size).
+    linear_norm_epsilon : float
+        Epsilon of the norms that belong to single matrices (`Linear.norm`).
     """
 
     name: str
@@ -88,6 +117,16 @@ class Graph:
     tied: bool = True
     bos: int | None = None
     eos: tuple[int, ...] = ()
+    rope_frequencies: tuple[float, ...] | None = None
+    linear_norm_epsilon: float = 1e-6
+
+    @property
+    def frequencies(self):
+        """Radians per position of each rotation, float64 [head_size / 2]."""
+        if self.rope_frequencies is not None:
+            return np.array(self.rope_frequencies, dtype=np.float64)
+        half = self.head_size // 2
+        return self.rope_theta ** (-np.arange(half) / half)
 
     @property
     def query_size(self):
@@ -104,13 +143,20 @@ class Graph:
 class Model:
     """Graph and weights.
 
-    ``embedding`` [vocabulary, hidden] and ``head`` (the same array where tied) are float32.
-    ``tokenizer`` is the text of a Hugging Face ``tokenizer.json``, or None.
+    Parameters
+    ----------
+    embedding, head : array [vocabulary, hidden]
+        Of any float type, possibly mapped from a file: consumers take slices of rows and convert
+        them to float32. The same object where tied.
+    layers : sequence of Layer
+        May load a layer when it is asked for: consumers walk it in order, few times, and keep none.
+    tokenizer : str or None
+        Text of a Hugging Face ``tokenizer.json``.
     """
 
     graph: Graph
     embedding: np.ndarray
     head: np.ndarray
-    layers: list[Layer]
+    layers: Sequence[Layer]
     final_norm: np.ndarray
     tokenizer: str | None = None

@@ -130,6 +130,19 @@ def test_exp2_falls():
     assert values[-1] == 0
 
 
+@given(st.integers(-(2**21), 2**21))
+def test_sigmoid(z):
+    want = 32768 / (1 + math.exp(-z / 65536))
+    assert abs(int(integer.sigmoid(z)) - want) <= 2.5
+    assert integer.sigmoid(z) + integer.sigmoid(-z) == 32768
+
+
+def test_sigmoid_rises():
+    values = integer.sigmoid(np.arange(-(2**20), 2**20 + 37, 37))
+    assert (np.diff(values) >= 0).all()
+    assert (values[0], values[-1]) == (0, 32768)
+
+
 @given(st.integers(0, 6), st.integers(1, 3), st.integers(0, 2**32 - 1))
 def test_hadamard(log2, blocks, seed):
     size = 1 << log2

@@ -82,6 +82,7 @@ FIELD_DOCS = {
     "operation": "scalar operation",
     "imm": "constant, see the operation",
     "kind": "half of the cache",
+    "function": "what is computed",
     "scale": "scalar register with the scale of the key",
     "aux_scalar": "scalar register with the scale of the value",
 }  # fmt: skip
@@ -96,6 +97,7 @@ _ENUMS = {
     "reduce": isa.Reduce,
     "operation": isa.ScalarOp,
     "kind": isa.Kind,
+    "function": isa.Function,
 }
 
 
