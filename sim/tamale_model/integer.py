@@ -224,7 +224,8 @@ def to_digits(values, planes):
 def encode_scale(value):
     """Return the 16-bit float of a scalar: bits 15:11 E, 10:0 F; value (2048 + F) * 2**(E - 31).
 
-    Code 0 is zero. Values below 2**-20 become zero, values from 2**12 become the largest code.
+    Code 0 is zero. Values that round to 2**-20 or less become zero, values from 2**12 become the
+    largest code.
     """
     if value.mantissa == 0:
         return 0

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tamale.codes import limit
 from tamale_model import integer
@@ -180,13 +180,14 @@ def scale_value(code):
 
 
 @given(positive)
+@example(Scalar(1 << 15, -35))
 def test_encode_scale(scalar):
     value, coded = exact(scalar), scale_value(integer.encode_scale(scalar))
     if value < Fraction(1, 2**20) * Fraction(4095, 4096):
         assert coded == 0
     elif value >= 4095:
         assert coded >= 4095
-    elif value >= Fraction(1, 2**20):
+    elif value >= Fraction(1, 2**20) * Fraction(4097, 4096):
         assert abs(coded - value) <= value / (1 << 12)
 
 
