@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["ACTIVATIONS", "LINEARS", "Graph", "Layer", "Linear", "Model"]
+__all__ = ["ACTIVATIONS", "LINEARS", "FloatLinear", "Graph", "Layer", "Linear", "Model"]
 
 #: Nonlinearities of the gate: max(x, 0)**2 and x * sigmoid(x).
 ACTIVATIONS = ("relu2", "silu")
@@ -63,6 +63,32 @@ class Linear:
 
 
 @dataclasses.dataclass
+class FloatLinear:
+    """A matrix that nobody has quantised yet; references evaluate it, packers refuse it.
+
+    Parameters
+    ----------
+    weights : array [rows, k]
+        Of any float type.
+    bias, norm : float32 array or None
+        As in `Linear`.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray | None = None
+    norm: np.ndarray | None = None
+
+    @property
+    def shape(self):
+        """(rows, k)."""
+        return self.weights.shape
+
+    def dequantised(self):
+        """Return the float32 matrix [rows, k]."""
+        return np.asarray(self.weights, dtype=np.float32)
+
+
+@dataclasses.dataclass
 class Layer:
     """One decoder layer; norm gains are float32 vectors, None where the graph has no such norm.
 
@@ -72,13 +98,13 @@ class Layer:
     of a head turns with element i + head_size / 2.
     """
 
-    q: Linear
-    k: Linear
-    v: Linear
-    o: Linear
-    gate: Linear
-    up: Linear
-    down: Linear
+    q: Linear | FloatLinear
+    k: Linear | FloatLinear
+    v: Linear | FloatLinear
+    o: Linear | FloatLinear
+    gate: Linear | FloatLinear
+    up: Linear | FloatLinear
+    down: Linear | FloatLinear
     input_norm: np.ndarray
     attention_norm: np.ndarray | None
     post_norm: np.ndarray
