@@ -1,73 +1,62 @@
-"""Float reference of the BitNet graph: the arithmetic of transformers, in NumPy, on a `Model`.
+"""Float reference of every graph: the arithmetic of transformers or llama.cpp on a `Model`.
 
-Source: transformers ``integrations/bitnet.py`` (quantisation of activations) and
-``models/bitnet/modeling_bitnet.py`` (graph). Linear layers are exact: int8 codes, integer
-accumulators, one multiplication by the scales. Norms, rotary embedding, softmax, embedding and head
-are float32, the key-value cache is unquantised. It shares no code with the device's arithmetic.
+Sources: transformers ``models/bitnet/modeling_bitnet.py``, ``models/llama``, ``models/qwen2`` and
+``models/qwen3`` (graphs), ``integrations/bitnet.py`` (quantisation of activations); llama.cpp
+``src/models/{bitnet,llama,qwen2,qwen3}.cpp`` and ``ggml/src/ggml-cpu/ops.cpp``. Linear layers are
+evaluated by `linears`; norms, rotary embedding, softmax, embedding and head are float32, the
+key-value cache is unquantised. It shares no code with the device's arithmetic.
 """
 
 import numpy as np
 
 from tamale_model import sampling
 from tamale_model.integer import Scalar
+from tamale_model.linears import (
+    ARITHMETICS,
+    accumulate,
+    prepare,
+    quantise_activation,
+    rms_norm,
+)
+from tamale_model.model import ACTIVATIONS, LINEARS
 from tamale_model.session import Step
 
-__all__ = ["LINEARS", "FloatSession", "Reference", "accumulate", "quantise_activation"]
+__all__ = [
+    "ARITHMETICS",
+    "LINEARS",
+    "FloatSession",
+    "Reference",
+    "accumulate",
+    "quantise_activation",
+]
 
-#: Linear layers of a decoder layer, in the order in which the graph evaluates them.
-LINEARS = ("q", "k", "v", "o", "gate", "up", "down")
+# Layers are kept, ready to be evaluated, up to this many elements of their matrices.
+_KEPT_ELEMENTS = 64 << 20
 
-# Float copies of the weight integers are kept up to this many elements.
-_CACHED_WEIGHTS = 64 << 20
+# Rows of a head of another type that are converted to float32 at a time.
+_HEAD_ROWS = 8192
 
 # Sampling works on integers: logits in units of 2**-16, which is the scalar below.
 _LOGIT_BITS = 16
 _LOGIT_UNIT = Scalar(1 << 15, -15 - _LOGIT_BITS)
 
 
-def quantise_activation(x):
-    """Return (codes, factor): the int8 codes of each row and the factor that made them.
+class _Layer:
+    """Norms and linear layers of one layer, ready to be evaluated."""
 
-    Parameters
-    ----------
-    x : float32 array [..., k]
-
-    Returns
-    -------
-    codes : float32 array [..., k]
-        Integers -128 to 127.
-    factor : float32 array [..., 1]
-        127 / absmax as torch evaluates a number over a tensor: the reciprocal, rounded, times 127.
-    """
-    x = np.asarray(x, dtype=np.float32)
-    peak = np.maximum(np.abs(x).max(axis=-1, keepdims=True), np.float32(1e-5))
-    factor = np.float32(1) / peak * np.float32(127)
-    return np.clip(np.rint(x * factor), -128, 127), factor
-
-
-def _group_matrices(linear):
-    """Return float [groups, size, rows] of a `Linear`'s integers, the last group padded with zeros.
-
-    Products with int8 codes are summed by BLAS, in a format that holds every partial sum exactly.
-    """
-    rows, k = linear.shape
-    size = linear.group_size or k
-    largest = int(np.abs(linear.values.astype(np.int16)).max(initial=0))
-    dtype = np.float32 if 128 * largest * size < 1 << 24 else np.float64
-    padded = np.zeros((rows, linear.groups * size), dtype=dtype)
-    padded[:, :k] = linear.values
-    return np.ascontiguousarray(padded.reshape(rows, linear.groups, size).transpose(1, 2, 0))
-
-
-def accumulate(linear, codes, matrices=None):
-    """Return the sums int64 [groups, n, rows] of codes [n, k] times a matrix, group by group."""
-    if matrices is None:
-        matrices = _group_matrices(linear)
-    groups, size, _ = matrices.shape
-    padded = np.zeros((len(codes), groups * size), dtype=matrices.dtype)
-    padded[:, : codes.shape[1]] = codes
-    sums = padded.reshape(-1, groups, size).transpose(1, 0, 2) @ matrices
-    return sums.astype(np.int64)
+    def __init__(self, layer, graph, arithmetic):
+        self.norms = {
+            name: getattr(layer, name)
+            for name in (
+                "input_norm", "attention_norm", "post_norm", "feed_forward_norm", "query_norm",
+                "key_norm",
+            )
+        }  # fmt: skip
+        self.products = {
+            name: prepare(getattr(layer, name), arithmetic, graph.linear_norm_epsilon)
+            for name in LINEARS
+        }
+        self.elements = sum(product.elements for product in self.products.values())
 
 
 class Reference:
@@ -77,22 +66,26 @@ class Reference:
     ----------
     model : Model
     observe : callable, optional
-        Called as observe(layer, name, codes, accumulators) for every linear layer: ``name`` is one
-        of `LINEARS`, codes are int64 [n, k], accumulators int64 [groups, n, rows].
+        Called as observe(layer, name, codes, accumulators) for every linear layer whose inputs are
+        quantised: ``name`` is one of `LINEARS`, codes are int64 [n, k], accumulators int64
+        [groups, n, rows], where groups are those of the weights' scales in the arithmetic ``hf``
+        and blocks of activations in ``ggml``.
+    arithmetic : str
+        One of `ARITHMETICS`: how linear layers are evaluated, see `linears`.
     """
 
-    def __init__(self, model, observe=None):
-        if model.graph.activation != "relu2":
+    def __init__(self, model, observe=None, arithmetic="hf"):
+        if model.graph.activation not in ACTIVATIONS:
             raise ValueError(
-                f"activation {model.graph.activation!r} is not known; this takes 'relu2'"
+                f"activation {model.graph.activation!r} is not known; "
+                f"this takes {' and '.join(ACTIVATIONS)}"
             )
+        if arithmetic not in ARITHMETICS:
+            raise ValueError(f"arithmetic {arithmetic!r} is unknown; use {', '.join(ARITHMETICS)}")
         self.model, self.graph, self.observe = model, model.graph, observe
-        half = np.arange(0, self.graph.head_size, 2, dtype=np.float32) / np.float32(
-            self.graph.head_size
-        )
-        self._frequency = np.float32(1) / np.float32(self.graph.rope_theta) ** half
-        self._matrices = {}
-        self._kept = 0
+        self.arithmetic = arithmetic
+        self._mean = np.float64 if arithmetic == "ggml" else np.float32
+        self._kept, self._elements = {}, 0
 
     def cache(self, positions=None):
         """Return an empty cache of one sequence: float32 [layers, 2, kv_heads, positions, size]."""
@@ -116,49 +109,100 @@ class Reference:
         float32 array [len(tokens), hidden]
             The residual after the last layer; see `logits`.
         """
-        last = first + len(tokens)
-        if last > cache.shape[3]:
-            raise ValueError(f"position {last - 1} is outside the context of {cache.shape[3]}")
-        x = self.model.embedding[np.asarray(tokens)].astype(np.float32)
-        angle = np.arange(first, last, dtype=np.float32)[:, None] * self._frequency
-        rotary = np.cos(angle), np.sin(angle)
-        for number, layer in enumerate(self.model.layers):
+        return self.forward_all([(tokens, cache, first)])[0]
+
+    def forward_all(self, parts, progress=None):
+        """Append tokens to several sequences in one walk over the layers.
+
+        Parameters
+        ----------
+        parts : list of (tokens, cache, first)
+            As `forward` takes them.
+        progress : callable, optional
+            Called as progress(done, layers) after every layer.
+
+        Returns
+        -------
+        list of float32 array [len(tokens), hidden]
+            The residuals of each sequence.
+        """
+        rows, positions, first_row = [], [], 0
+        for tokens, cache, first in parts:
+            last = first + len(tokens)
+            if last > cache.shape[3]:
+                raise ValueError(f"position {last - 1} is outside the context of {cache.shape[3]}")
+            rows.append(slice(first_row, first_row + len(tokens)))
+            positions.append(np.arange(first, last, dtype=np.float32))
+            first_row += len(tokens)
+        embedding = self.model.embedding
+        # A slice for each token: the rows may be mapped from a file of another type.
+        x = np.concatenate([embedding[t : t + 1] for tokens, _, _ in parts for t in tokens])
+        x = x.astype(np.float32)
+        rotary = self._rotary(np.concatenate(positions))
+        where = [(part, cache, first) for part, (_, cache, first) in zip(rows, parts, strict=True)]
+        for number in range(self.graph.layers):
+            layer = self._layer(number)
+            norms = layer.norms
             x = x + self._attention(
-                number, layer, self._norm(x, layer.input_norm), cache, first, rotary
+                number, layer, self._norm(x, norms["input_norm"]), where, rotary
             )
-            x = x + self._feed_forward(number, layer, self._norm(x, layer.post_norm))
-        return x
+            x = x + self._feed_forward(number, layer, self._norm(x, norms["post_norm"]))
+            if progress:
+                progress(number + 1, self.graph.layers)
+        return [x[part] for part in rows]
 
     def logits(self, x):
         """Return the float32 logits [n, vocabulary] of residuals [n, hidden]."""
-        return self._norm(x, self.model.final_norm) @ self.model.head.T
+        x, head = self._norm(x, self.model.final_norm), self.model.head
+        if head.dtype == np.float32:
+            return x @ head[:].T
+        result = np.empty((len(x), self.graph.vocabulary), dtype=np.float32)
+        for first in range(0, self.graph.vocabulary, _HEAD_ROWS):
+            part = head[first : first + _HEAD_ROWS].astype(np.float32)
+            result[:, first : first + _HEAD_ROWS] = x @ part.T
+        return result
 
     def linear(self, number, name, x):
         """Return one linear layer's float32 outputs [n, rows] for inputs [n, k]."""
-        linear = getattr(self.model.layers[number], name)
-        codes, factor = quantise_activation(x)
-        matrices = self._matrices.get((number, name))
-        if matrices is None:
-            matrices = _group_matrices(linear)
-            if self._kept + matrices.size <= _CACHED_WEIGHTS:
-                self._kept += matrices.size
-                self._matrices[number, name] = matrices
-        sums = accumulate(linear, codes, matrices)
+        return self._linear(self._layer(number), number, name, x)
+
+    def _layer(self, number):
+        kept = self._kept.get(number)
+        if kept is not None:
+            return kept
+        layer = _Layer(self.model.layers[number], self.graph, self.arithmetic)
+        if self._elements + layer.elements <= _KEPT_ELEMENTS:
+            self._kept[number] = layer
+            self._elements += layer.elements
+        return layer
+
+    def _linear(self, layer, number, name, x):
+        observe = None
         if self.observe:
-            self.observe(number, name, codes.astype(np.int64), sums)
-        if linear.scales is None:
-            total = sums[0].astype(np.float32)
-        else:
-            total = np.einsum("gnr,rg->nr", sums.astype(np.float32), linear.scales)
-        return total * np.float32(linear.scale) / factor
+
+            def observe(codes, sums):
+                self.observe(number, name, codes, sums)
+
+        return layer.products[name](x, observe)
 
     def _norm(self, x, gain):
-        if gain is None:
-            return x
-        variance = np.mean(x * x, axis=-1, keepdims=True, dtype=np.float32)
-        return gain * (
-            x * (np.float32(1) / np.sqrt(variance + np.float32(self.graph.norm_epsilon)))
-        )
+        return x if gain is None else rms_norm(x, gain, self.graph.norm_epsilon, self._mean)
+
+    def _rotary(self, positions):
+        """Cosines and sines, float32 [n, head_size / 2], of float32 positions [n]."""
+        g, half = self.graph, self.graph.head_size // 2
+        if self.arithmetic == "ggml" and g.rope_frequencies is None:
+            # llama.cpp multiplies the angle on from one rotation to the next.
+            step = np.float32(g.rope_theta) ** np.float32(-2 / g.head_size)
+            angle = np.repeat(positions[:, None], half, axis=1)
+            angle[:, 1:] = step
+            angle = np.multiply.accumulate(angle, axis=1, dtype=np.float32)
+        elif g.rope_frequencies is None:
+            exponent = np.arange(0, g.head_size, 2, dtype=np.float32) / np.float32(g.head_size)
+            angle = positions[:, None] * (np.float32(1) / np.float32(g.rope_theta) ** exponent)
+        else:
+            angle = positions[:, None] * g.frequencies.astype(np.float32)
+        return np.cos(angle), np.sin(angle)
 
     def _rotate(self, x, rotary):
         """Rotary embedding of halves; x is [n, heads, size]."""
@@ -166,13 +210,25 @@ class Reference:
         a, b = np.split(x, 2, axis=-1)
         return np.concatenate([a * cosine - b * sine, b * cosine + a * sine], axis=-1)
 
-    def _attention(self, number, layer, x, cache, first, rotary):
+    def _attention(self, number, layer, x, where, rotary):
         g, n = self.graph, len(x)
-        q = self.linear(number, "q", x).reshape(n, g.heads, g.head_size)
-        k = self.linear(number, "k", x).reshape(n, g.kv_heads, g.head_size)
-        v = self.linear(number, "v", x).reshape(n, g.kv_heads, g.head_size)
-        q, k = self._rotate(q, rotary), self._rotate(k, rotary)
-        stored = cache[number, :, :, : first + n]
+        q = self._linear(layer, number, "q", x).reshape(n, g.heads, g.head_size)
+        k = self._linear(layer, number, "k", x).reshape(n, g.kv_heads, g.head_size)
+        v = self._linear(layer, number, "v", x).reshape(n, g.kv_heads, g.head_size)
+        q = self._rotate(self._norm(q, layer.norms["query_norm"]), rotary)
+        k = self._rotate(self._norm(k, layer.norms["key_norm"]), rotary)
+        out = np.concatenate(
+            [
+                self._attend(q[rows], k[rows], v[rows], cache[number], first)
+                for rows, cache, first in where
+            ]
+        )
+        return self._linear(layer, number, "o", self._norm(out, layer.norms["attention_norm"]))
+
+    def _attend(self, q, k, v, cache, first):
+        """Append k and v [n, kv_heads, size] to one layer's cache; return [n, query_size]."""
+        g, n = self.graph, len(q)
+        stored = cache[:, :, : first + n]
         stored[0, :, first:], stored[1, :, first:] = k.transpose(1, 0, 2), v.transpose(1, 0, 2)
         # kv_heads, group, n, size
         q = q.reshape(n, g.kv_heads, g.heads // g.kv_heads, g.head_size).transpose(1, 2, 0, 3)
@@ -181,13 +237,20 @@ class Reference:
         scores = np.where(future, np.float32(-np.inf), scores)
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
-        out = (weights @ stored[1][:, None]).transpose(2, 0, 1, 3).reshape(n, g.query_size)
-        return self.linear(number, "o", self._norm(out, layer.attention_norm))
+        return (weights @ stored[1][:, None]).transpose(2, 0, 1, 3).reshape(n, g.query_size)
 
     def _feed_forward(self, number, layer, x):
-        gate = np.maximum(self.linear(number, "gate", x), 0)
-        product = gate * gate * self.linear(number, "up", x)
-        return self.linear(number, "down", self._norm(product, layer.feed_forward_norm))
+        gate = self._linear(layer, number, "gate", x)
+        if self.graph.activation == "relu2":
+            gate = np.maximum(gate, 0)
+            gate = gate * gate
+        else:
+            with np.errstate(over="ignore"):  # exp of a very negative gate: the result is -0
+                gate = gate / (np.float32(1) + np.exp(-gate))
+        product = gate * self._linear(layer, number, "up", x)
+        return self._linear(
+            layer, number, "down", self._norm(product, layer.norms["feed_forward_norm"])
+        )
 
 
 class FloatSession:
@@ -212,11 +275,13 @@ class FloatSession:
         Tokens that end a text; the model's when left out.
     observe : callable, optional
         See `Reference`.
+    arithmetic : str
+        See `Reference`.
     """
 
     def __init__(
         self, model, sequences=1, *, temperature=0.0, top_k=0, seed=0, all_logits=False,
-        context=None, chunk=64, candidates=32, stop_tokens=None, observe=None,
+        context=None, chunk=64, candidates=32, stop_tokens=None, observe=None, arithmetic="hf",
     ):  # fmt: skip
         if sequences < 1:
             raise ValueError(f"{sequences} parallel sequences; use 1 or more")
@@ -227,7 +292,7 @@ class FloatSession:
             raise ValueError(
                 f"{model.graph.name} was made for a context of {model.graph.context}, not {context}"
             )
-        self.reference = Reference(model, observe)
+        self.reference = Reference(model, observe, arithmetic)
         self.sequences, self.all_logits, self.chunk = sequences, all_logits, chunk
         self.candidates = candidates
         self.stop = set(model.graph.eos if stop_tokens is None else stop_tokens)
@@ -288,8 +353,8 @@ class FloatSession:
             ]
             if not active:
                 return
-            for s in active:
-                x = reference.forward([last[s]], caches[s], position[s])
+            residuals = reference.forward_all([([last[s]], caches[s], position[s]) for s in active])
+            for s, x in zip(active, residuals, strict=True):
                 logits = reference.logits(x)
                 last[s] = self._sample(s, logits[0])
                 position[s] += 1
