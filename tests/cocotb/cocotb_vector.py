@@ -11,7 +11,7 @@ from cocotb.triggers import FallingEdge
 from tamale import tables
 from tamale.config import Config
 from tamale.gateware.interfaces import IssueLayout
-from tamale.isa import Bound, Destination, Op, Reduce, ScalarOp, encode
+from tamale.isa import Bound, Destination, Function, Op, Reduce, ScalarOp, encode
 from tamale_model import integer
 from tamale_model.integer import INT32_MAX, INT32_MIN, Scalar
 from tamale_model.machine import Addresses, Job, Machine, Slot
@@ -292,6 +292,7 @@ def random_command(bench):
         fields = dict(
             dst=dst, a=a, dst_slot=dst_slot, a_slot=a_slot, n=n, bound=bound, m=scalar(),
             shift=rng.choice((0, 63, rng.randint(0, 40))), rd=scalar(),
+            function=rng.choice(list(Function)),
         )  # fmt: skip
     else:
         fields = dict(
@@ -389,6 +390,54 @@ async def exponentials(dut):
         # A shifted peak: elements above it count as equal to it.
         await bench.command(Op.EXP, dst=512, a=0, n=n + 1, m=1, shift=16, rd=2)
         await bench.compare(f"EXP above {peak}")
+
+
+@cocotb.test()
+async def sigmoids(dut):
+    """SIGMOID of both signs where its interpolation rounds; shifts and exponents both ways."""
+    bench = await begin(dut)
+    ties = [
+        index << 12 | rest
+        for index, delta in enumerate(tables.SIGMOID_DELTA)
+        for rest in range(4096)
+        if delta * rest % 4096 in (2047, 2048)
+    ]
+    z = bench.rng.sample(ties, 100) + [index << 12 for index in range(0, 256, 7)]
+    z = np.array([0, 1, 2**20 - 1, 2**20, 2**21 - 1, 2**21, 2**30, INT32_MAX, *z])
+    # An odd length in between puts every value and sign into every element of a word.
+    values = np.concatenate([z, -z, [INT32_MIN], z, -z])[: 512 - WIDTH]
+    n = len(values)
+    # A peak must not matter.
+    await bench.set_scalar(1, 0, Scalar(2**15, 0))
+    await bench.fill(bench.numpy.integers(-9, 99, 8))
+    await bench.command(Op.VEC, a=0, n=8, m=1, shift=15, destination=Destination.NONE,
+                        reduce=Reduce.MAX)  # fmt: skip
+    for first in range(WIDTH):
+        await bench.fill(np.roll(values, first))
+        await bench.command(
+            Op.EXP, dst=512, a=0, n=n, m=1, shift=15, rd=2, function=Function.SIGMOID
+        )
+        await bench.compare(f"SIGMOID rolled by {first}")
+    for scalar, shift in (
+        (Scalar(2**16 - 1, 3), 0),  # up: everything but zero saturates
+        (Scalar(2**16 - 1, -50), 10),  # down: everything becomes zero
+        (Scalar(2**15, 20), 50),
+        (Scalar(40000, -20), -4),
+        (Scalar(2**15 + 1, -8), 8),
+        (integer.ZERO, 0),
+    ):
+        await bench.set_scalar(1, 0, scalar)
+        await bench.command(
+            Op.EXP, dst=512, a=0, n=n, m=1, shift=shift, rd=2, function=Function.SIGMOID
+        )
+        await bench.compare(f"SIGMOID {scalar} shift {shift}")
+        # EXP2 directly behind it, in place, and the other way round.
+        await bench.command(Op.EXP, dst=0, a=0, n=n, m=1, shift=shift, rd=2)
+        await bench.command(
+            Op.EXP, dst=0, a=0, n=n, m=1, shift=shift, rd=3, function=Function.SIGMOID
+        )
+        await bench.compare(f"SIGMOID of EXP2 {scalar} shift {shift}")
+        await bench.fill(np.roll(values, 1))
 
 
 @cocotb.test()

@@ -45,6 +45,8 @@ class Lane(wiring.Component):
         In cycle ``combine``: take the product from the previous one, or add it.
     add, subtract : In(1)
         In cycle ``add``: add or subtract the operand b that was read last (subtract implies add).
+    complement : In(1)
+        Two cycles before ``exponential``: return 2**15 minus the table's function.
     result : Out(signed(32))
         In cycle ``result``.
     exponential : Out(16)
@@ -60,6 +62,7 @@ class Lane(wiring.Component):
     plus: In(1)
     add: In(1)
     subtract: In(1)
+    complement: In(1)
     result: Out(signed(32))
     exponential: Out(16)
     clip_factor: Out(1)
@@ -168,33 +171,45 @@ class Lane(wiring.Component):
             )
 
     def _exponential(self, m, rounded):
-        """2**-rounded, see `tamale_model.integer.exp2_negative`; six registers."""
-        bits = tables.EXP2_FRACTION_BITS
+        """2**-rounded or sigmoid(+-rounded), see `tamale_model.integer`; six registers."""
+        bits, sigmoid = tables.EXP2_FRACTION_BITS, self.control.sigmoid
+        sigmoid_bits = bits + tables.SIGMOID_RANGE_BITS
         z = Signal(bits + 5)
-        m.d.sync += z.eq(Mux(rounded[bits + 5 :] != 0, 2 ** (bits + 5) - 1, rounded))
+        beyond = (rounded[bits + 5 :] != 0) | (sigmoid & rounded[sigmoid_bits])
+        m.d.sync += z.eq(Mux(beyond, 2 ** (bits + 5) - 1, rounded))
 
-        low = bits - tables.EXP2_BITS
-        rows = [
-            value | delta << 17
-            for value, delta in zip(tables.EXP2_TABLE, tables.EXP2_DELTA, strict=True)
+        # Both functions in one memory, and their fractions at the same place: exp2 has fewer bits,
+        # and rounding does not see zeros below them.
+        low = sigmoid_bits - tables.SIGMOID_BITS
+        exp2_low = bits - tables.EXP2_BITS
+        first, rest_now = Signal(tables.SIGMOID_BITS + 1), Signal(low)
+        m.d.comb += [
+            first.eq(Mux(sigmoid, Cat(z[low:sigmoid_bits], 1), z[exp2_low:bits])),
+            rest_now.eq(Mux(sigmoid, z[:low], z[:exp2_low] << low - exp2_low)),
         ]
-        m.submodules.table = memory = Memory(shape=27, depth=len(rows), init=rows)
+        pairs = list(zip(tables.EXP2_TABLE, tables.EXP2_DELTA, strict=True))
+        pairs += [(0, 0)] * (2**tables.SIGMOID_BITS - len(pairs))
+        pairs += zip(tables.SIGMOID_TABLE, tables.SIGMOID_DELTA, strict=True)
+        m.submodules.table = memory = Memory(
+            shape=28, depth=len(pairs), init=[value | delta << 17 for value, delta in pairs]
+        )
         table = memory.read_port()
-        m.d.comb += table.addr.eq(z[low:bits])
+        m.d.comb += table.addr.eq(first)
         value, delta = table.data[:17], table.data[17:]
 
-        rest, fall, start = Signal(low), Signal(20), Signal(17)
+        rest, fall, start = Signal(low), Signal(low + len(delta)), Signal(17)
         power, shifted = Signal(17), Signal(17)
         places = [Signal(5, name=f"places{i}") for i in range(3)]
         m.d.sync += [
-            rest.eq(z[:low]),
-            places[0].eq(z[bits:]),
+            rest.eq(rest_now),
+            places[0].eq(Mux(sigmoid, 0, z[bits:])),
             fall.eq(delta * rest),
             start.eq(value),
             places[1].eq(places[0]),
-            # start - round(fall / 1024) with a single subtraction.
+            # start - round(fall / 2**low) with a single subtraction.
             power.eq((Cat(C(2 ** (low - 1) - 1, low), start) - fall) >> low),
             places[2].eq(places[1]),
-            shifted.eq(power >> places[2]),
+            # 2**15 - round(p / 2) = round((2**16 - 1 - p) / 2): the other side of the sigmoid.
+            shifted.eq((power >> places[2]) ^ self.complement.replicate(16)),
             self.exponential.eq((shifted + 1) >> 1),
         ]

@@ -77,6 +77,7 @@ def ItemLayout(config):
 
 #: What stays the same during a command.
 #:   exp         the command is EXP
+#:   sigmoid     its function is SIGMOID
 #:   relu        negative elements of a become zero
 #:   by_vector   the factor is operand b, shifted right by ``pre``; else it is ``factor``
 #:   shift       right shift of the product
@@ -86,6 +87,7 @@ def ItemLayout(config):
 ControlLayout = data.StructLayout(
     {
         "exp": 1,
+        "sigmoid": 1,
         "relu": 1,
         "by_vector": 1,
         "pre": 5,

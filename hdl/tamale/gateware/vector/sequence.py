@@ -158,6 +158,7 @@ class Sequencer(wiring.Component):
                 m.d.comb += [self.issue.ready.eq(1), self.busy.eq(1)]
                 m.d.sync += [
                     self.control.exp.eq(is_exp),
+                    self.control.sigmoid.eq(field["function"]),
                     self.control.relu.eq(field["relu"]),
                     self.control.by_vector.eq(field["by_vector"] | is_rope),
                     self.control.pre.eq(

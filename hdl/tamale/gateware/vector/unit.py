@@ -117,6 +117,14 @@ class VectorUnit(wiring.Component):
                 lane.add.eq(items[timing.add].add),
                 lane.subtract.eq(items[timing.add].subtract),
             ]
+        # The sigmoid is computed from the magnitude; its sign waits beside the pipeline.
+        signs = control.sigmoid.replicate(config.vu_width) & ~operands.negative
+        for cycle in range(timing.prepare, timing.exponential - 2):
+            after = Signal(config.vu_width, name=f"positive{cycle}")
+            m.d.sync += after.eq(signs)
+            signs = after
+        for i, lane in enumerate(lanes):
+            m.d.comb += lane.complement.eq(signs[i])
         for level in range(levels):
             m.d.comb += operands.transform[level].eq(
                 items[timing.prepare + level].in_word & (control.levels > level)
