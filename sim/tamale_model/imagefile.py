@@ -152,10 +152,21 @@ class _Writer:
 
 def _rope_rows(graph, positions):
     """int16 cosines and sines of positions, [n, head_size]."""
-    half = graph.head_size // 2
-    frequency = graph.rope_theta ** (-np.arange(half) / half)
-    angle = np.asarray(positions)[:, None] * frequency
+    angle = np.asarray(positions)[:, None] * graph.frequencies
     return np.rint(np.ldexp(np.concatenate([np.cos(angle), np.sin(angle)], axis=1), ROPE_BITS))
+
+
+def _embedding_rows(config, embedding, residual_bits):
+    """Yield the bytes of embedding rows: codes of ``head_planes`` trits, then the row's scalar."""
+    together = max(1, (1 << 22) // embedding.shape[1])
+    for first in range(0, len(embedding), together):
+        rows = np.asarray(embedding[first : first + together], dtype=np.float32)
+        values, scales = packing.quantise_rows(rows, config.head_planes)
+        for row, scale in zip(values, scales, strict=True):
+            unit = integer.Scalar.of(float(scale) * 2.0**residual_bits)
+            yield packing.pack_beats(config, row, "<i1") + packing.pack_beats(
+                config, [unit.word], "<u4"
+            )
 
 
 def _vocabulary(model):
@@ -168,22 +179,21 @@ def _vocabulary(model):
     return offsets.tobytes() + b"".join(pieces)
 
 
-def _useful(config, model, packed_bits):
+def _useful(config, graph, survey):
     """(layer bytes, head bytes, cache bytes per position) at the stated codes, scales included."""
-    graph = model.graph
-    layers = 0.0
-    for layer in model.layers:
-        for name in ("q", "k", "v", "o", "gate", "up", "down"):
-            linear = getattr(layer, name)
-            layers += linear.values.size * linear.planes * packed_bits / 8
-            layers += 2 * linear.scales.size if linear.scales is not None else 4
-        for name in ("input_norm", "attention_norm", "post_norm", "feed_forward_norm"):
-            gain = getattr(layer, name)
-            layers += 2 * len(gain) if gain is not None else 0
-    head = graph.vocabulary * (graph.hidden * config.head_planes * packed_bits / 8 + 2)
+    bits = config.trit_code.bits_per_trit
+    layers = survey.ternary_weights * bits / 8 + survey.scale_bytes + survey.vector_bytes
+    head = graph.vocabulary * (graph.hidden * config.head_planes * bits / 8 + 2)
     head += 2 * graph.hidden
-    row = graph.head_size * (config.key_planes + config.value_planes) * packed_bits / 8 + 4
+    row = graph.head_size * (config.key_planes + config.value_planes) * bits / 8 + 4
     return layers, head, row * graph.layers * graph.kv_heads
+
+
+def _expected_bytes(config, model, survey):
+    """About the size of the image: weights, scales, head and embedding."""
+    graph, padding = model.graph, 1.02
+    layers, head, _ = _useful(config, graph, survey)
+    return int(padding * (layers + head) + graph.vocabulary * (graph.hidden + 4))
 
 
 def build(config, model, path, context=None, progress=None):
@@ -198,7 +208,7 @@ def build(config, model, path, context=None, progress=None):
     context : int, optional
         Positions of a sequence; the smaller of the model's and the configuration's when left out.
     progress : callable, optional
-        Called with the bytes written so far.
+        Called with the bytes written so far and those that are expected.
 
     Raises
     ------
@@ -227,25 +237,25 @@ def _write(config, model, context, compiler, file, progress):
     out = _Writer(file)
     sizes = {"body": 0, "head": 0}
 
-    # The program is known only after its stream has been emitted, so its room is reserved first.
-    pieces = []
+    # The sweep comes first, for it is emitted beside the program, layer by layer.
+    expected = _expected_bytes(config, model, compiler.survey)
 
     def stream(data, is_head):
-        pieces.append((data, is_head))
+        out.write(data)
+        sizes["head" if is_head else "body"] += len(data)
+        if progress:
+            progress(out.at, max(expected, out.at))
 
+    fields = {"sweep_base": out.align()}
     compiled = compiler.compile(stream)
-    fields = {"program_offset": out.align(), "program_commands": len(compiled.program)}
+    fields |= {"program_offset": out.align(), "program_commands": len(compiled.program)}
     out.write(b"".join(word.to_bytes(16, "little") for word in compiled.program))
     text = _vocabulary(model)
     fields |= {"text_offset": out.align(), "text_bytes": len(text)}
     out.write(text)
 
     fields["embedding_base"] = out.align()
-    values, scales = packing.quantise_rows(model.embedding, config.head_planes)
-    for row, scale in zip(values, scales, strict=True):
-        unit = integer.Scalar.of(float(scale) * 2.0**compiled.residual_bits)
-        data = packing.pack_beats(config, row, "<i1")
-        data += packing.pack_beats(config, [unit.word], "<u4")
+    for data in _embedding_rows(config, model.embedding, compiled.residual_bits):
         out.write(data)
     fields["embedding_stride"] = len(data)
 
@@ -255,13 +265,9 @@ def _write(config, model, context, compiler, file, progress):
         out.write(data)
     fields["rope_stride"] = len(data)
 
-    fields["sweep_base"] = out.align()
-    for data, is_head in pieces:
-        out.write(data)
-        sizes["head" if is_head else "body"] += len(data)
-        if progress:
-            progress(out.at)
     out.align()
+    if progress:
+        progress(out.at, out.at)
 
     steps = -(-graph.head_size // config.tile_k)
     record = (config.key_planes * steps + 2 * config.scale_beats) * config.beat_bytes
@@ -269,9 +275,8 @@ def _write(config, model, context, compiler, file, progress):
     key_stride = -(-context // config.tile_rows) * record
     value_stride = -(-context // config.tile_k) * block
     layer_stride = graph.kv_heads * (key_stride + value_stride)
-    useful = _useful(config, model, config.trit_code.bits_per_trit)
-    names = ("q", "k", "v", "o", "gate", "up", "down")
-    planes = [getattr(layer, name).planes for layer in model.layers for name in names]
+    useful = _useful(config, graph, compiler.survey)
+    planes = compiler.survey.planes
     fields |= {
         "image_bytes": out.at,
         "payload_crc": out.crc,
@@ -281,8 +286,8 @@ def _write(config, model, context, compiler, file, progress):
         "tile_k": config.tile_k,
         "vectors": config.vectors,
         "vu_width": config.vu_width,
-        "planes": min(planes) | max(planes) << 8 | config.head_planes << 16,
-        "group_size": max(layer.q.group_size for layer in model.layers),
+        "planes": planes[0] | planes[1] << 8 | config.head_planes << 16,
+        "group_size": compiler.survey.roles["q"].group_size,
         "key_planes": config.key_planes,
         "value_planes": config.value_planes,
         "scratch_elements": compiled.scratch_elements,
@@ -323,15 +328,21 @@ def load(path):
         For a missing, foreign, truncated or damaged file.
     """
     try:
-        data = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
+        # Private pages: the golden machine's copy is its own, the file stays as it is.
+        data = np.memmap(path, dtype=np.uint8, mode="c")
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError):
+            raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
+        data = np.zeros(0, dtype=np.uint8)  # an empty file cannot be mapped
     name, fields = image.parse_header(data[:HEADER_BYTES].tobytes(), source=str(path))
     if fields["image_bytes"] != len(data):
         raise ImageError(
             f"{path}: {len(data)} bytes, its header says {fields['image_bytes']}; "
             "the file is truncated, pack it again"
         )
-    if zlib.crc32(data[HEADER_BYTES:]) != fields["payload_crc"]:
+    crc = 0
+    for first in range(HEADER_BYTES, len(data), 1 << 24):
+        crc = zlib.crc32(data[first : first + (1 << 24)], crc)
+    if crc != fields["payload_crc"]:
         raise ImageError(f"{path}: the checksum is wrong; the file is damaged, pack it again")
     return Image(name, fields, data)

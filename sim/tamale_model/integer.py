@@ -21,6 +21,7 @@ __all__ = [
     "decode_scale",
     "div",
     "encode_scale",
+    "encode_scales",
     "exp2_negative",
     "hadamard",
     "mul",
@@ -238,6 +239,23 @@ def encode_scale(value):
     if exponent > 31:
         return 0xFFFF
     return exponent << 11 | significand - 2048
+
+
+def encode_scales(values):
+    """Return the 16-bit floats (uint16) of an array of non-negative floats (host side only).
+
+    Each is ``encode_scale(Scalar.of(value))``, rounded twice as that is.
+    """
+    fraction, exponent = np.frexp(np.asarray(values, dtype=np.float64))
+    mantissa = np.rint(np.ldexp(fraction, 16)).astype(np.int64)
+    significand = round_shift(mantissa, 4)
+    exponent = exponent.astype(np.int64) - 16 + 35
+    # A carry out of the mantissa makes 4096 too.
+    carry = significand == 4096
+    significand, exponent = np.where(carry, 2048, significand), exponent + carry
+    code = exponent << 11 | (significand & 2047)
+    code = np.where(exponent > 31, 0xFFFF, code)
+    return np.where((mantissa == 0) | (exponent < 0), 0, code).astype(np.uint16)
 
 
 def decode_scale(code):

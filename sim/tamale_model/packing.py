@@ -10,12 +10,19 @@ from tamale_model import integer
 __all__ = [
     "PackedLinear",
     "describe",
+    "describe_shape",
     "encode_trits",
     "pack",
     "pack_beats",
+    "pack_rows",
     "pack_scalars",
     "quantise_rows",
+    "row_scales",
+    "to_digits",
 ]
+
+#: Trits of the pieces in which matrices are packed.
+_PIECE = 1 << 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,23 +52,45 @@ class PackedLinear:
 
 def describe(config, linear, *, bound=2**31 - 1):
     """Return the `PackedLinear` of a matrix; scales are such that no result exceeds ``bound``."""
-    rows, k = linear.shape
-    size = linear.group_size or k
-    steps = -(-size // config.tile_k)
-    largest = 127 * limit(linear.planes) * k
-    unit = linear.scale
     scaled = linear.scales is not None
+    return describe_shape(
+        config, linear.shape, linear.planes, linear.group_size, linear.scale,
+        float(linear.scales.max()) if scaled else None, bound=bound,
+    )  # fmt: skip
+
+
+def describe_shape(
+    config, shape, planes, group_size=0, scale=1.0, largest_scale=None, *, bound=2**31 - 1
+):
+    """Return the `PackedLinear` of a matrix of which only sizes and scales are known.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Rows and K.
+    planes, group_size, scale
+        As in `Linear`.
+    largest_scale : float, optional
+        Largest of the scales of rows and groups, where there are any.
+    bound : int
+        See `describe`.
+    """
+    rows, k = shape
+    size = group_size or k
+    largest = 127 * limit(planes) * k
+    unit = scale
+    scaled = largest_scale is not None
     if scaled:
         # Scales lie in the stream relative to `top`, a power of two, so that the largest of them
         # times the largest sum stays below the bound in units of 2**-8.
         top = np.ldexp(1.0, int(np.floor(np.log2(bound / (largest * 256)))))
-        unit *= float(linear.scales.max()) / top / 256
+        unit *= (largest_scale or 1.0) / top / 256
         largest = bound
     return PackedLinear(
         tiles=-(-rows // config.tile_rows),
-        groups=linear.groups,
-        planes=linear.planes,
-        steps=steps,
+        groups=-(-k // size),
+        planes=planes,
+        steps=-(-size // config.tile_k),
         scaled=scaled,
         unit=unit,
         bound=largest,
@@ -69,7 +98,7 @@ def describe(config, linear, *, bound=2**31 - 1):
 
 
 def pack(config, linear, packed):
-    """Return the bytes of a matrix: row tile, group, plane, step; then the group's scales.
+    """Yield the bytes of a matrix in pieces: row tile, group, plane, step; then a group's scales.
 
     Raises
     ------
@@ -77,44 +106,87 @@ def pack(config, linear, packed):
         If a value needs more planes than the matrix says.
     """
     rows, k = linear.shape
-    code, size = config.trit_code, linear.group_size or k
-    padded = np.zeros((packed.tiles * config.tile_rows, packed.groups * size), dtype=np.int8)
-    padded[:rows, :k] = linear.values
-    values = np.zeros((len(padded), packed.groups, packed.steps * config.tile_k), dtype=np.int8)
-    values[:, :, :size] = padded.reshape(len(padded), packed.groups, size)
-    trits = integer.to_digits(values, packed.planes)  # planes rows groups k
+    values = np.asarray(linear.values)
+    rows_together = max(1, _PIECE // (k * packed.planes) // config.tile_rows) * config.tile_rows
+    for first in range(0, rows, rows_together):
+        part = slice(first, first + rows_together)
+        scales = None
+        if packed.scaled:
+            scales = linear.scales[part].astype(np.float64) * linear.scale
+        yield pack_rows(config, values[part], scales, packed, linear.group_size)
+
+
+def pack_rows(config, values, scales, packed, group_size=0):
+    """Return the bytes of some rows of a matrix; all but the last rows come in whole tiles.
+
+    Parameters
+    ----------
+    config : Config
+    values : int8 array [rows, k]
+    scales : float64 array [rows, groups] or None
+        The matrix's own scale included.
+    packed : PackedLinear
+        Of the whole matrix.
+    group_size : int
+        As in `Linear`.
+    """
+    rows, k = values.shape
+    code, size = config.trit_code, group_size or k
+    tiles = -(-rows // config.tile_rows)
+    padded = np.zeros(
+        (tiles * config.tile_rows, packed.groups, packed.steps * config.tile_k), dtype=np.int8
+    )
+    for group in range(packed.groups):
+        part = values[:, group * size : (group + 1) * size]
+        padded[:rows, group, : part.shape[1]] = part
+    trits = to_digits(padded, packed.planes)  # planes rows groups k
     trits = trits.reshape(
-        packed.planes, packed.tiles, config.tile_rows, packed.groups, packed.steps,
+        packed.planes, tiles, config.tile_rows, packed.groups, packed.steps,
         config.tile_columns, code.trits_per_byte,
     )  # fmt: skip
     body = encode_trits(code, trits).transpose(1, 3, 0, 4, 2, 5)
-    body = body.reshape(
-        packed.tiles, packed.groups, packed.planes * packed.steps, config.beat_bytes
-    )
+    body = body.reshape(tiles, packed.groups, packed.planes * packed.steps, config.beat_bytes)
     if packed.scaled:
         # unit * 256 is the real value of code value 1.
-        codes = np.zeros((packed.tiles * config.tile_rows, packed.groups), dtype="<u2")
-        relative = linear.scales.astype(np.float64) * linear.scale / (packed.unit * 256)
-        codes[:rows] = [
-            [integer.encode_scale(integer.Scalar.of(float(s))) for s in row] for row in relative
-        ]
+        codes = np.zeros((tiles * config.tile_rows, packed.groups), dtype="<u2")
+        codes[:rows] = integer.encode_scales(scales / (packed.unit * 256))
         tail = np.zeros(
-            (packed.tiles, packed.groups, config.scale_beats * config.beat_bytes), dtype=np.uint8
+            (tiles, packed.groups, config.scale_beats * config.beat_bytes), dtype=np.uint8
         )
-        lines = codes.reshape(packed.tiles, config.tile_rows, packed.groups).transpose(0, 2, 1)
+        lines = codes.reshape(tiles, config.tile_rows, packed.groups).transpose(0, 2, 1)
         tail[:, :, : 2 * config.tile_rows] = np.ascontiguousarray(lines).view(np.uint8)
-        tail = tail.reshape(packed.tiles, packed.groups, config.scale_beats, config.beat_bytes)
+        tail = tail.reshape(tiles, packed.groups, config.scale_beats, config.beat_bytes)
         body = np.concatenate([body, tail], axis=2)
     return np.ascontiguousarray(body).tobytes()
 
 
+def to_digits(values, planes):
+    """Return int8 digits [planes, ...] of int8 values, most significant first.
+
+    The same digits as `integer.to_digits`, by a table and without wide intermediates.
+    """
+    top = limit(planes)
+    if values.size and max(values.max(), -int(values.min())) > top:
+        raise ValueError(
+            f"magnitude {max(values.max(), -int(values.min()))} needs more than {planes} trits"
+        )
+    if planes == 1:
+        return values[None]
+    table = integer.to_digits(np.arange(-top, top + 1), planes)
+    return np.take(table, values.astype(np.int16) + top, axis=1)
+
+
 def encode_trits(code, trits):
-    """Return the uint8 bytes of trits [..., trits_per_byte]."""
+    """Return the uint8 bytes of trits, int8 [..., trits_per_byte]."""
     powers = 3 ** np.arange(code.trits_per_byte)
     table = np.zeros(3**code.trits_per_byte, dtype=np.uint8)
     for key, byte in code.encode.items():
         table[((np.array(key) + 1) * powers).sum()] = byte
-    return table[((trits.astype(np.int16) + 1) * powers.astype(np.int16)).sum(axis=-1)]
+    # At most 242 for five trits, so that bytes hold the sum.
+    index = np.full(trits.shape[:-1], powers.sum(), dtype=np.uint8)
+    for place, power in enumerate(powers):
+        index += trits[..., place].view(np.uint8) * np.uint8(power)
+    return table[index]
 
 
 def pack_beats(config, values, dtype):
@@ -128,10 +200,14 @@ def pack_scalars(config, values):
     return pack_beats(config, [integer.Scalar.of(float(v)).word for v in values], "<u4")
 
 
+def row_scales(matrix, planes):
+    """Return the float32 scales [rows] by which `quantise_rows` divides."""
+    peak = np.abs(matrix).max(axis=1, initial=0).astype(np.float32)
+    return np.where(peak > 0, peak / np.float32(limit(planes)), np.float32(1))
+
+
 def quantise_rows(matrix, planes):
     """Return (int8 values, float32 scales [rows]): rows rounded to ``planes`` trits by absmax."""
-    top = limit(planes)
-    peak = np.abs(matrix).max(axis=1, initial=0).astype(np.float32)
-    scales = np.where(peak > 0, peak / np.float32(top), np.float32(1))
+    top, scales = limit(planes), row_scales(matrix, planes)
     values = np.clip(np.rint(matrix / scales[:, None]), -top, top).astype(np.int8)
     return values, scales

@@ -191,6 +191,15 @@ def test_encode_scale(scalar):
         assert abs(coded - value) <= value / (1 << 12)
 
 
+@given(st.lists(st.floats(0, 2**14), min_size=1))
+@example([0.0, 2.0**-20, 2.0**-21, 4095.9, 4096.0, 2.0 - 2**-40, 2.0 - 2**-17, 1e-300])
+def test_encode_scales(values):
+    want = [integer.encode_scale(Scalar.of(value)) for value in values if value > 2**-900]
+    got = integer.encode_scales(np.array(values))
+    assert got[np.array(values) > 2**-900].tolist() == want
+    assert not got[np.array(values) < 2**-22].any()
+
+
 @given(st.integers(0, 0xFFFF), st.integers(-(2**34), 2**34))
 def test_apply_scale(code, acc):
     significand, bits = integer.decode_scale(code)

@@ -38,9 +38,11 @@ def run(args):
     model = checkpoint.read(folder)
     shown = sys.stderr.isatty()
 
-    def progress(count):
+    def progress(count, expected):
         if shown:
-            print(f"\r{count / 1e6:8.1f} MB written", end="", file=sys.stderr)
+            print(
+                f"\r{count / 1e6:8.1f} of {expected / 1e6:.1f} MB written", end="", file=sys.stderr
+            )
 
     imagefile.build(config, model, output, args.context, progress)
     if shown:
