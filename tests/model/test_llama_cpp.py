@@ -1,0 +1,198 @@
+"""The reference's ``ggml`` arithmetic against llama.cpp: recorded outputs, and live if it is there.
+
+``data/`` has what llama.cpp computed, `record_llama_cpp` makes it anew.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import llama_cpp_models as models
+import numpy as np
+import pytest
+from tamale_model import fidelity, linears
+from tamale_model.reference import Reference
+
+DATA = Path(__file__).parent / "data"
+NAMED = {spec.name: spec for spec in models.SPECS}
+FLOATS = ("cosines", "normal", "ties", "trits")
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    with np.load(DATA / "llama_cpp.npz") as data:
+        yield dict(data)
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    with np.load(DATA / "ggml_blocks.npz") as data:
+        yield dict(data)
+
+
+@pytest.fixture(scope="module")
+def library():
+    pytest.importorskip("llama_cpp")
+    import llama_cpp_runner
+
+    return llama_cpp_runner.Library()
+
+
+def logits(model, tokens, arithmetic="ggml"):
+    reference = Reference(model, arithmetic=arithmetic)
+    return reference.logits(reference.forward(tokens, reference.cache()))
+
+
+def check_product(spec, model, layer, name, x, y):
+    """Require a matrix's outputs to be llama.cpp's but for the order of float32 additions."""
+    linear = getattr(model.layers[layer], name)
+    got = linears.prepare(dataclasses.replace(linear, bias=None), "ggml")(x)
+    if spec.architecture == "llama" and name in "qk":
+        heads = spec.heads if name == "q" else spec.kv_heads
+        got = models.interleave(got.T, heads).T
+    assert np.abs(got - y).max() <= 5e-7 * np.abs(y).max(), f"{name} in layer {layer}"
+
+
+def compare(recorded, arithmetic):
+    """The agreement over all recorded files, and the largest difference in each of them."""
+    segments, want, got = [], [], []
+    for name, spec in NAMED.items():
+        model = models.build(spec)
+        assert models.checksum(model) == recorded[f"{name}/checksum"], "NumPy draws other numbers"
+        segments.append(recorded[f"{name}/tokens"].tolist())
+        want.append(recorded[f"{name}/logits"])
+        got.append(logits(model, segments[-1], arithmetic))
+    worst = [np.abs(a - b).max() for a, b in zip(want, got, strict=True)]
+    return fidelity.Agreement.of(segments, want, got), worst
+
+
+def check_gates(agreement):
+    """The gates of float references."""
+    assert agreement.argmax >= 0.98
+    assert agreement.kl <= 1e-3
+    assert abs(agreement.delta_xent) <= 1e-3
+
+
+def test_recorded_logits(recorded):
+    agreement, worst = compare(recorded, "ggml")
+    print(agreement, dict(zip(NAMED, worst, strict=True)))
+    check_gates(agreement)
+    # Where no activation code falls on the other side, by a norm's unit in the last place, logits
+    # differ by rounding alone.
+    assert np.median(worst) < 3e-5
+
+
+@pytest.mark.parametrize("arithmetic", ["hf", "float"])
+def test_other_arithmetics_differ(recorded, arithmetic):
+    """What the agreement would be if the arithmetic were not llama.cpp's."""
+    agreement, worst = compare(recorded, arithmetic)
+    print(agreement)
+    assert agreement.kl > 5e-4 and min(worst) > 1e-2
+
+
+@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("matrix", ["q", "down"])
+def test_recorded_products(recorded, name, matrix):
+    spec = NAMED[name]
+    x, y = (recorded[f"{name}/{matrix}/{what}"] for what in ("inputs", "outputs"))
+    check_product(spec, models.build(spec), spec.layers - 1, matrix, x, y)
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_recorded_q8_k(vectors, name):
+    codes, scales = linears.quantise_q8_k(vectors[f"{name}/floats"])
+    assert np.array_equal(codes, vectors[f"{name}/Q8_K/codes"])
+    assert np.array_equal(scales, vectors[f"{name}/Q8_K/scales"])
+
+
+@pytest.mark.parametrize("name", FLOATS)
+@pytest.mark.parametrize("kind", ["TQ1_0", "TQ2_0"])
+def test_gguf_quantises_alike(vectors, name, kind):
+    """The package that writes our test files makes the bytes that ggml makes."""
+    gguf = pytest.importorskip("gguf")
+    kinds = gguf.GGMLQuantizationType
+    got = gguf.quants.quantize(vectors[f"{name}/floats"], kinds[kind])
+    assert np.array_equal(got, vectors[f"{name}/{kind}/bytes"])
+    values = gguf.quants.dequantize(got, kinds[kind])
+    assert np.array_equal(values, vectors[f"{name}/{kind}/values"])
+
+
+@pytest.mark.parametrize("name", [*FLOATS, "bytes"])
+@pytest.mark.parametrize("kind", models.TYPES)
+def test_reader_decodes(vectors, name, kind):
+    blocks = pytest.importorskip("tamale_model.readers.blocks")
+    number, group = models.TYPES[kind]
+    coding = blocks.TERNARY[number][0]
+    assert coding.weights == group
+    data = vectors[f"{name}/{kind}/bytes"]
+    data = data.reshape(-1, coding.bytes)
+    got = coding.values(data) * coding.scales(data)[:, None]
+    want = vectors[f"{name}/{kind}/values"]
+    assert np.array_equal(got.reshape(want.shape), want)
+
+
+def test_refused():
+    linear = models.build(NAMED["llama-tq1_0"]).layers[0].down
+    with pytest.raises(ValueError, match="no ternary type with a scale per 128 weights; use"):
+        linears.prepare(dataclasses.replace(linear, group_size=128), "ggml")
+    narrow = dataclasses.replace(linear, values=linear.values[:, :320], scales=None, group_size=0)
+    with pytest.raises(ValueError, match="320 activations are no whole blocks of 256, so llama"):
+        linears.prepare(narrow, "ggml")
+    with pytest.raises(ValueError, match="arithmetic 'q8' is unknown; use hf, ggml, float"):
+        linears.prepare(linear, "q8")
+
+
+def test_live_recorded(library, tmp_path, recorded):
+    """The llama.cpp that is installed computes what was recorded."""
+    import llama_cpp_runner
+
+    for name, spec in NAMED.items():
+        path = models.write(spec, tmp_path / f"{name}.gguf")
+        got, _ = llama_cpp_runner.evaluate(path, recorded[f"{name}/tokens"].tolist())
+        assert np.abs(got - recorded[f"{name}/logits"]).max() < 1e-4, "record it again"
+
+
+def test_live(library, tmp_path):
+    """Other and longer files: every matrix on the same inputs, and the gates over all logits."""
+    import llama_cpp_runner
+
+    texts, wanted, got = [], [], []
+    for spec in models.SPECS:
+        spec = dataclasses.replace(spec, seed=spec.seed + 100, layers=3)
+        model, path = models.build(spec), models.write(spec, tmp_path / f"{spec.name}.gguf")
+        (tokens,) = fidelity.draw_text(model, spec.context)
+        watch = {
+            f"blk.{layer}.{stored}.weight": (layer, name)
+            for layer in range(spec.layers)
+            for name, stored in models.NAMES.items()
+        }
+        want, seen = llama_cpp_runner.evaluate(path, tokens, watch)
+        assert set(seen) == set(watch)
+        for weight, (x, y) in seen.items():
+            check_product(spec, model, *watch[weight], x, y)
+        texts.append(tokens)
+        wanted.append(want)
+        got.append(logits(model, tokens))
+        print(spec.name, fidelity.Agreement.of(texts[-1:], wanted[-1:], got[-1:]))
+    agreement = fidelity.Agreement.of(texts, wanted, got)
+    print("all", agreement)
+    check_gates(agreement)
+
+
+def test_live_vectors(library, vectors):
+    for name in FLOATS:
+        floats = vectors[f"{name}/floats"]
+        for kind in models.TYPES:
+            data = library.quantise(kind, floats)
+            assert np.array_equal(data, vectors[f"{name}/{kind}/bytes"])
+            values = library.dequantise(kind, data, floats.shape[1])
+            assert np.array_equal(values, vectors[f"{name}/{kind}/values"])
+
+
+def test_live_files(library):
+    """Our bytes of a matrix are those of ggml's quantiser, or at least mean the same to it."""
+    for spec in models.SPECS:
+        linear = models.build(spec).layers[0].gate
+        data, weights = models.blocks(linear, spec.kind), linear.dequantised()
+        assert np.array_equal(library.dequantise(spec.kind, data, linear.shape[1]), weights)
+        if spec.kind != "Q2_0":  # its quantiser makes no twos
+            assert np.array_equal(library.quantise(spec.kind, weights), data)
