@@ -18,6 +18,14 @@ __all__ = [
     "NAME_BYTES",
     "VERSION",
     "pack_header",
+    "TOKENIZER_ADDED_SPECIAL",
+    "TOKENIZER_CLASSES",
+    "TOKENIZER_CLASS_MASK",
+    "TOKENIZER_FIELDS",
+    "TOKENIZER_FLAGS",
+    "TOKENIZER_KIND_MARK",
+    "TOKENIZER_KIND_UNSTABLE",
+    "TOKENIZER_PATTERNS",
     "parse_header",
 ]
 
@@ -25,7 +33,7 @@ __all__ = [
 MAGIC = 0x4C4D4154  # "TAML"
 
 #: Changes with every incompatible change of header, layout or commands.
-VERSION = 1
+VERSION = 2
 
 HEADER_BYTES = 1024
 ALIGNMENT = 64
@@ -94,7 +102,53 @@ FIELDS = (
     ("useful_layer_bytes", "bytes of the layers' tensors at their stated code, without padding"),
     ("useful_head_bytes", "the same of final norm and head"),
     ("useful_kv_centibytes", "hundredths of a byte of cache read per position of context"),
+    ("tokenizer_offset", "byte offset of the tokenizer's tables"),
+    ("tokenizer_bytes", "bytes of them, 0 where prompts must come as tokens"),
 )
+
+#: (name, meaning) of the 32-bit words at the start of the tokenizer's tables; offsets are bytes
+#: from there. See "Tokenizer" in docs/reference/image.md.
+TOKENIZER_FIELDS = (
+    ("pattern", "how text is cut into words, a value of TOKENIZER_PATTERNS"),
+    ("numbers", "most digits of a word, 0xFFFFFFFF for any number"),
+    ("flags", "bits of TOKENIZER_FLAGS"),
+    ("bytes", "offset of the token of each byte, 256 words, 0xFFFFFFFF for none"),
+    ("merge_bits", "b: merges are in 2**b buckets"),
+    ("merge_index", "offset of 2**b + 1 words: the first merge of each bucket"),
+    (
+        "merges",
+        "offset of 3 words a merge: left, right, rank; above 24 bits each a byte of the new token",
+    ),
+    ("lookup_bits", "b: tokens by their bytes are in 2**b buckets"),
+    ("lookup_index", "offset of 2**b + 1 words: the first token of each bucket"),
+    ("lookup", "offset of the tokens, a word each"),
+    ("added_count", "added tokens that are found in text, the longest first"),
+    ("added", "offset of 12 bytes each: offset of its bytes, their number, token | special << 24"),
+    ("range_count", "ranges of characters"),
+    ("ranges", "offset of a word each: first code point << 8 | kind"),
+)
+
+#: Ways to cut text into words.
+TOKENIZER_PATTERNS = {"NONE": 0, "GPT2": 1, "CL100K": 2}
+
+#: Bits of the word ``flags``.
+TOKENIZER_FLAGS = {
+    "EITHER_CASE": 1,  # contractions in capitals too
+    "IGNORE_MERGES": 2,  # a word that is a token needs no merges
+    "PREFIX": 4,  # text that begins with another character gets a space before it
+    "NFC": 8,  # the library normalises text first
+}
+
+#: Classes of characters; a DIGIT is a word of its own before any pattern.
+TOKENIZER_CLASSES = {"OTHER": 0, "LETTER": 1, "NUMBER": 2, "SPACE": 3, "DIGIT": 4}
+TOKENIZER_CLASS_MASK = 7
+
+#: Above the class: a combining mark; a character that form NFC may change.
+TOKENIZER_KIND_MARK = 8
+TOKENIZER_KIND_UNSTABLE = 16
+
+#: Bit of an added token's number that marks a special one.
+TOKENIZER_ADDED_SPECIAL = 1 << 24
 
 _OFFSET = {name: 4 * i for i, (name, _) in enumerate(FIELDS)}
 

@@ -9,10 +9,9 @@ import numpy as np
 from tamale import image
 from tamale.image import ALIGNMENT, HEADER_BYTES, ImageError
 
-from tamale_model import integer, packing
+from tamale_model import integer, packing, vocabulary
 from tamale_model.machine import Addresses, Machine
 from tamale_model.program import LOGIT_SCALAR, ROPE_BITS, Compiler
-from tamale_model.tokenizer import Tokenizer
 
 __all__ = ["Image", "build", "load"]
 
@@ -169,16 +168,6 @@ def _embedding_rows(config, embedding, residual_bits):
             )
 
 
-def _vocabulary(model):
-    """Bytes of the vocabulary section: offsets, then the text of every token."""
-    if model.tokenizer is None:
-        return b""
-    tokenizer = Tokenizer(model.tokenizer)
-    pieces = [tokenizer.token_bytes(i) for i in range(model.graph.vocabulary)]
-    offsets = np.cumsum([0] + [len(piece) for piece in pieces]).astype("<u4")
-    return offsets.tobytes() + b"".join(pieces)
-
-
 def _useful(config, graph, survey):
     """(layer bytes, head bytes, cache bytes per position) at the stated codes, scales included."""
     bits = config.trit_code.bits_per_trit
@@ -250,9 +239,12 @@ def _write(config, model, context, compiler, file, progress):
     compiled = compiler.compile(stream)
     fields |= {"program_offset": out.align(), "program_commands": len(compiled.program)}
     out.write(b"".join(word.to_bytes(16, "little") for word in compiled.program))
-    text = _vocabulary(model)
+    text = vocabulary.text_section(model)
     fields |= {"text_offset": out.align(), "text_bytes": len(text)}
     out.write(text)
+    tables, _ = vocabulary.tokenizer_section(model)
+    fields |= {"tokenizer_offset": out.align(), "tokenizer_bytes": len(tables)}
+    out.write(tables)
 
     fields["embedding_base"] = out.align()
     for data in _embedding_rows(config, model.embedding, compiled.residual_bits):

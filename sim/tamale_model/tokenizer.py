@@ -2,15 +2,15 @@
 
 from tokenizers import Tokenizer as _Tokenizer
 
-__all__ = ["Tokenizer", "TokenizerError"]
+__all__ = ["Tokenizer", "TokenizerError", "byte_alphabet"]
 
 
 class TokenizerError(ValueError):
     """A tokenizer file that cannot be used."""
 
 
-def _byte_alphabet():
-    """Map of the characters of byte-level BPE to bytes (GPT-2's printable stand-ins)."""
+def byte_alphabet():
+    """Return the dict of characters of byte-level BPE to bytes (GPT-2's printable stand-ins)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     table = {chr(byte): byte for byte in printable}
@@ -31,15 +31,31 @@ class Tokenizer:
             self._tokenizer = _Tokenizer.from_str(text)
         except Exception as error:  # the library raises bare Exception
             raise TokenizerError(f"tokenizer.json cannot be read: {error}") from error
+        # A file may carry what it was trained with; a prompt is taken as it is.
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
         self._special = {
             number
             for number, token in self._tokenizer.get_added_tokens_decoder().items()
             if token.special
         }
 
-    def encode(self, text):
-        """Return the list of token numbers of a text, without special tokens."""
+    def encode(self, text, *, special=True):
+        """Return the list of token numbers of a text; none is put before or behind it.
+
+        Parameters
+        ----------
+        text : str
+        special : bool
+            Whether a special token's name in the text is that token, not its letters.
+        """
+        self._tokenizer.encode_special_tokens = not special
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def normalize(self, text):
+        """Return a text in the form in which the vocabulary has it, such as Unicode's form NFC."""
+        normalizer = self._tokenizer.normalizer
+        return text if normalizer is None else normalizer.normalize_str(text)
 
     def decode(self, numbers):
         """Return the text of tokens; bytes that are no UTF-8 become replacement characters."""
@@ -58,4 +74,4 @@ class Tokenizer:
         return piece.replace("\u2581", " ").encode()
 
 
-_ALPHABET = _byte_alphabet()
+_ALPHABET = byte_alphabet()

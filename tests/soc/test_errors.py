@@ -48,7 +48,7 @@ def test_no_image(four, tmp_path):
 
 def test_version(four, images, tmp_path):
     path = patch(images["four"][0], tmp_path / "image", version=VERSION + 6)
-    message = f"the image has version 7, this firmware reads {VERSION}; pack it again"
+    message = f"the image has version {VERSION + 6}, this firmware reads {VERSION}; pack it again"
     refused(four, FOUR, path, message)
 
 

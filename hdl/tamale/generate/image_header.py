@@ -29,6 +29,27 @@ def generate():
         ),
         "};",
         "",
+        "/* Words of the tokenizer's tables. */",
+        "enum tamale_tokenizer_word {",
+        *(
+            f"    TAMALE_TOKENIZER_{name.upper()}_WORD = {i}, /* {doc} */"
+            for i, (name, doc) in enumerate(image.TOKENIZER_FIELDS)
+        ),
+        "};",
+        *(
+            f"#define TAMALE_TOKENIZER_{kind}_{name} {value}u"
+            for kind, values in (
+                ("PATTERN", image.TOKENIZER_PATTERNS),
+                ("FLAG", image.TOKENIZER_FLAGS),
+                ("CLASS", image.TOKENIZER_CLASSES),
+            )
+            for name, value in values.items()
+        ),
+        f"#define TAMALE_TOKENIZER_CLASS_MASK {image.TOKENIZER_CLASS_MASK}u",
+        f"#define TAMALE_TOKENIZER_KIND_MARK {image.TOKENIZER_KIND_MARK}u",
+        f"#define TAMALE_TOKENIZER_KIND_UNSTABLE {image.TOKENIZER_KIND_UNSTABLE}u",
+        f"#define TAMALE_TOKENIZER_ADDED_SPECIAL {image.TOKENIZER_ADDED_SPECIAL:#x}u",
+        "",
         "/* 2**(-i/64) in units of 2**-16, and the fall to the next. */",
         f"static const uint32_t tamale_exp2_table[{len(tables.EXP2_TABLE)}] = {{",
         *_rows(tables.EXP2_TABLE),
