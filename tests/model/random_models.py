@@ -7,12 +7,39 @@ and attention is neither flat nor one-hot: a mistake in any operation then moves
 import numpy as np
 from tamale.codes import limit
 from tamale.config import Config
-from tamale_model.model import Graph, Layer, Linear, Model
+from tamale_model.model import LINEARS, Graph, Layer, Linear, Model
 
-__all__ = ["random_config", "random_linear", "random_model", "random_shape", "random_tokens"]
+__all__ = [
+    "GRAPHS",
+    "random_config",
+    "random_linear",
+    "random_model",
+    "random_shape",
+    "random_tokens",
+]
 
 
-def random_linear(rng, rows, k, *, planes=1, group_size=0, row_scales=False, gain=1.0):
+#: Arguments of `random_model` for the graphs that published checkpoints have.
+GRAPHS = {
+    "bitnet": {},
+    "bitnet with SiLU": {"activation": "silu"},
+    "llama": {"activation": "silu", "sub_norms": False, "tied": False},
+    "llama, a norm before each matrix": {
+        "activation": "silu", "sub_norms": False, "own_norms": True,
+    },
+    "qwen2": {"activation": "silu", "sub_norms": False, "biases": ("q", "k", "v")},
+    "qwen3": {"activation": "silu", "sub_norms": False, "head_norms": True},
+    "relu2 without norms": {"sub_norms": False},
+    "norms on norms": {"own_norms": True},
+    "every bias": {"biases": LINEARS, "activation": "silu"},
+    "head norms on biases": {"biases": ("k", "q", "down"), "head_norms": True, "sub_norms": False},
+    "scaled rotary embedding": {"rope_frequencies": True},
+}  # fmt: skip
+
+
+def random_linear(
+    rng, rows, k, *, planes=1, group_size=0, row_scales=False, gain=1.0, bias=0.0, norm=False
+):
     """Return a `Linear` whose outputs have deviation ``gain`` for inputs of deviation 1.
 
     Parameters
@@ -25,6 +52,10 @@ def random_linear(rng, rows, k, *, planes=1, group_size=0, row_scales=False, gai
         0: no scales along K; otherwise random scales (log-normal, deviation 0.4) per row and group.
     row_scales : bool
         Random scales per row where there are no groups.
+    bias : float
+        Deviation of the bias; 0: none.
+    norm : bool
+        Whether the matrix has a norm of its own.
     """
     top = limit(planes)
     spread = 0.8 if planes == 1 else top / 2.5
@@ -39,13 +70,18 @@ def random_linear(rng, rows, k, *, planes=1, group_size=0, row_scales=False, gai
         deviation *= float(np.sqrt(np.mean(scales.astype(np.float64) ** 2)))
     # A scale as a checkpoint holds it: a float32.
     scale = float(np.float32(gain / deviation))
-    return Linear(values, planes, scale, scales, group_size)
+    return Linear(
+        values, planes, scale, scales, group_size,
+        bias=rng.normal(0, bias, rows).astype(np.float32) if bias else None,
+        norm=rng.lognormal(0, 0.3, k).astype(np.float32) if norm else None,
+    )  # fmt: skip
 
 
 def random_model(
     seed, *, hidden=48, layers=2, heads=4, kv_heads=2, head_size=16, feed_forward=80,
     vocabulary=100, context=64, planes=1, group_size=0, row_scales=False, tied=True,
-    rope_theta=10000.0, tokenizer=None,
+    rope_theta=10000.0, tokenizer=None, activation="relu2", sub_norms=True, head_norms=False,
+    own_norms=False, biases=(), rope_frequencies=False,
 ):  # fmt: skip
     """Return a `Model`; the same arguments give the same model.
 
@@ -60,14 +96,23 @@ def random_model(
         Whether embedding and head are one matrix.
     tokenizer : str, optional
         Text of a ``tokenizer.json``.
+    activation : str
+        See `Graph`.
+    sub_norms, head_norms, own_norms : bool
+        Whether there are BitNet's sub-norms, norms of heads, norms of every matrix.
+    biases : iterable of str
+        Matrices that have one.
+    rope_frequencies : bool
+        Random ones.
     """
     rng = np.random.default_rng(seed)
     query, kv = heads * head_size, kv_heads * head_size
 
-    def linear(rows, k, gain):
+    def linear(name, rows, k, gain):
         return random_linear(
-            rng, rows, k, planes=planes, group_size=group_size, row_scales=row_scales, gain=gain
-        )
+            rng, rows, k, planes=planes, group_size=group_size, row_scales=row_scales, gain=gain,
+            bias=gain / 2 if name in biases else 0.0, norm=own_norms,
+        )  # fmt: skip
 
     def norm(n):
         return rng.lognormal(0, 0.3, n).astype(np.float32)
@@ -75,17 +120,19 @@ def random_model(
     stack = [
         Layer(
             # Scores of deviation 2: softmax prefers a few positions.
-            q=linear(query, hidden, 2.0),
-            k=linear(kv, hidden, 1.0),
-            v=linear(kv, hidden, 1.0),
-            o=linear(hidden, query, 0.5),
-            gate=linear(feed_forward, hidden, 1.0),
-            up=linear(feed_forward, hidden, 1.0),
-            down=linear(hidden, feed_forward, 0.5),
+            q=linear("q", query, hidden, 2.0),
+            k=linear("k", kv, hidden, 1.0),
+            v=linear("v", kv, hidden, 1.0),
+            o=linear("o", hidden, query, 0.5),
+            gate=linear("gate", feed_forward, hidden, 1.0),
+            up=linear("up", feed_forward, hidden, 1.0),
+            down=linear("down", hidden, feed_forward, 0.5),
             input_norm=norm(hidden),
-            attention_norm=norm(query),
+            attention_norm=norm(query) if sub_norms else None,
             post_norm=norm(hidden),
-            feed_forward_norm=norm(feed_forward),
+            feed_forward_norm=norm(feed_forward) if sub_norms else None,
+            query_norm=norm(head_size) if head_norms else None,
+            key_norm=norm(head_size) if head_norms else None,
         )
         for _ in range(layers)
     ]
@@ -108,6 +155,8 @@ def random_model(
         rope_theta=rope_theta,
         norm_epsilon=1e-5,
         tied=tied,
+        activation=activation,
+        rope_frequencies=tuple(rng.uniform(0, 1, head_size // 2)) if rope_frequencies else None,
     )
     return Model(graph, embedding, head, stack, final, tokenizer)
 

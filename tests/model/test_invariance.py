@@ -2,9 +2,17 @@
 
 import numpy as np
 import pytest
-from random_models import random_config, random_linear, random_model, random_shape, random_tokens
+from random_models import (
+    GRAPHS,
+    random_config,
+    random_linear,
+    random_model,
+    random_shape,
+    random_tokens,
+)
 from tamale.config import Config
 from tamale_model import fidelity, imagefile
+from tamale_model.model import FloatLinear
 from tamale_model.session import GoldenSession
 
 #: The shape that all others are compared with.
@@ -104,6 +112,27 @@ def test_prompt_or_decode(tmp_path):
     assert np.array_equal(want[0], got[0])
 
 
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_graphs(tmp_path, graph):
+    """Graphs of published checkpoints: the same numbers on every shape, groups without and with."""
+    for group_size in (0, 64):
+        model, prompt = model_and_prompt(
+            43, head_size=16, heads=4, kv_heads=2, hidden=151, group_size=group_size,
+            **GRAPHS[graph],
+        )  # fmt: skip
+        want, _ = generate(tmp_path, BASE, model, [prompt], 2)
+        assert want[0].std() > 0.5
+        for name in ("vectors", "bus", "code"):
+            got, _ = generate(tmp_path, BASE.replace(**SHAPES[name]), model, [prompt], 2)
+            assert np.array_equal(want[0], got[0]), name
+
+
+def follows(model, seed):
+    config = random_config(seed, key_planes=5, value_planes=5, code="t5")
+    text = [random_tokens(seed, model.graph.vocabulary, 40)]
+    return fidelity.measure(model, config, text)
+
+
 @pytest.mark.parametrize("seed", range(60, 66))
 def test_follows_float_reference(seed):
     """On any shape the device approximates the graph; a mistake would cost nats, not hundredths."""
@@ -116,18 +145,61 @@ def test_follows_float_reference(seed):
     assert max(agreement.codes.values()) < 0.8
 
 
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_graphs_follow_float_reference(graph):
+    for seed in (70, 71):
+        model, _ = model_and_prompt(seed, planes=3, **GRAPHS[graph])
+        agreement = follows(model, seed)
+        assert agreement.argmax >= 0.85
+        assert agreement.kl <= 2e-2
+
+
 def test_groups_that_disagree(tmp_path):
-    model, _ = model_and_prompt(41, group_size=64, hidden=151, head_size=16)
+    """Matrices that read one vector in other groups get codes of their own."""
+    model, prompt = model_and_prompt(41, group_size=64, hidden=151, head_size=16, planes=2)
     rng = np.random.default_rng(1)
-    layer = model.layers[0]
-    layer.up = random_linear(rng, *layer.up.shape, planes=layer.up.planes)
-    with pytest.raises(ValueError, match=r"gate, up read the same activations.*one group size"):
-        imagefile.build(BASE, model, tmp_path / "image")
+    for layer in model.layers:
+        layer.up = random_linear(rng, *layer.up.shape, planes=2)
+        layer.v = random_linear(rng, *layer.v.shape, planes=2, group_size=128, gain=1.0)
+    agreement = follows(model, 41)
+    assert agreement.argmax >= 0.85
+    assert agreement.kl <= 2e-2
+    want, _ = generate(tmp_path, BASE, model, [prompt], 2)
+    got, _ = generate(tmp_path, BASE.replace(**SHAPES["code"]), model, [prompt], 2)
+    assert np.array_equal(want[0], got[0])
 
 
 def test_layers_that_disagree(tmp_path):
-    model, _ = model_and_prompt(42, layers=2, planes=1, head_size=16)
+    """Layers get the planes, groups, scales and biases of the most demanding one."""
+    model, prompt = model_and_prompt(42, layers=3, planes=1, group_size=0, head_size=16)
     rng = np.random.default_rng(1)
-    model.layers[1].up = random_linear(rng, *model.layers[1].up.shape, planes=2)
-    with pytest.raises(ValueError, match="layers differ in planes or groups"):
+    shape = model.layers[1].up.shape
+    model.layers[0].gate = random_linear(rng, *shape, planes=1, row_scales=True)
+    model.layers[1].up = random_linear(rng, *shape, planes=2, group_size=64, bias=0.3)
+    model.layers[2].up = random_linear(rng, *shape, planes=1, group_size=128)
+    agreement = follows(model, 42)
+    assert agreement.argmax >= 0.85
+    assert agreement.kl <= 2e-2
+    want, _ = generate(tmp_path, BASE, model, [prompt], 2)
+    got, _ = generate(tmp_path, BASE.replace(**SHAPES["bus"]), model, [prompt], 2)
+    assert np.array_equal(want[0], got[0])
+
+
+def test_graphs_that_disagree(tmp_path):
+    model, _ = model_and_prompt(42, layers=2, head_size=16)
+    model.layers[1].attention_norm = None
+    with pytest.raises(ValueError, match="layer 1 has the norms .*one program runs all layers"):
+        imagefile.build(BASE, model, tmp_path / "image")
+
+
+def test_too_many_kinds(tmp_path):
+    model, _ = model_and_prompt(42, head_size=16, own_norms=True, head_norms=True)
+    with pytest.raises(ValueError, match="needs 34 shared scalars, the hardware has 32"):
+        imagefile.build(BASE, model, tmp_path / "image")
+
+
+def test_float_matrix(tmp_path):
+    model, _ = model_and_prompt(42, head_size=16)
+    model.layers[0].up = FloatLinear(model.layers[0].up.dequantised())
+    with pytest.raises(ValueError, match="'up' of layer 0 is float.*tamale quantise"):
         imagefile.build(BASE, model, tmp_path / "image")
