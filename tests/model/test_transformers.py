@@ -1,31 +1,27 @@
-"""The float reference against transformers' BitNetForCausalLM, layer by layer and end to end."""
+"""The float reference against transformers' models, layer by layer and end to end."""
+
+import dataclasses
 
 import checkpoints
 import numpy as np
 import pytest
-from random_models import random_tokens
+from random_models import random_linear, random_tokens
 from tamale_model import checkpoint, fidelity
-from tamale_model.reference import Reference, accumulate, quantise_activation
+from tamale_model.linears import accumulate, prepare, quantise_activation, rms_norm
+from tamale_model.model import LINEARS, Linear
+from tamale_model.reference import Reference
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 bitnet = pytest.importorskip("transformers.integrations.bitnet")
 
+import torch_models  # noqa: E402  needs torch
+
 torch.set_num_threads(1)
 torch._dynamo.config.disable = True
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-NAMES = {
-    "self_attn.q_proj": "q",
-    "self_attn.k_proj": "k",
-    "self_attn.v_proj": "v",
-    "self_attn.o_proj": "o",
-    "mlp.gate_proj": "gate",
-    "mlp.up_proj": "up",
-    "mlp.down_proj": "down",
-}
 
 FORMS = {
     "autobitlinear": {"kind": "autobitlinear"},
@@ -38,19 +34,13 @@ FORMS = {
 }
 
 
-def load(folder):
-    return transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
-
-
 def run(torch_model, segments):
     """Return ({(layer, name): [(module, input, output)]}, logits of each segment)."""
     seen, handles = {}, []
     for path, module in torch_model.named_modules():
         if isinstance(module, (bitnet.BitLinear, bitnet.AutoBitLinear)):
             _, _, layer, name = path.split(".", 3)
-            key = int(layer), NAMES[name]
+            key = int(layer), torch_models.MODULES[name]
 
             def hook(module, inputs, output, key=key):
                 seen.setdefault(key, []).append((module, inputs[0][0], output[0]))
@@ -66,6 +56,10 @@ def run(torch_model, segments):
 def codes_and_sums(module, x, y):
     """transformers' codes, their factor and the accumulators, from its own functions and output."""
     with torch.no_grad():
+        if module.rms_norm is not None:
+            x = module.rms_norm(x)
+        if module.bias is not None:
+            y = y - module.bias
         if isinstance(module, bitnet.BitLinear):
             codes, factor = module.activation_quant(x)
             unit = 1 / (module.weight_scale.double() * factor.double())
@@ -91,11 +85,18 @@ def check_layers(model, seen):
         linear = getattr(model.layers[layer], name)
         for module, x, y in calls:
             codes, factor, sums = codes_and_sums(module, x, y)
-            ours, our_factor = quantise_activation(x.numpy())
+            normed = x
+            if module.rms_norm is not None:
+                with torch.no_grad():
+                    normed = module.rms_norm(x)
+                ours = rms_norm(x.numpy(), linear.norm, model.graph.linear_norm_epsilon)
+                assert np.abs(ours - normed.numpy()).max() <= 4e-7 * np.abs(ours).max()
+            ours, our_factor = quantise_activation(normed.numpy())
             assert np.array_equal(ours, codes), f"codes of {name} in layer {layer}"
             assert np.array_equal(our_factor, factor), f"factors of {name} in layer {layer}"
             assert np.array_equal(accumulate(linear, ours)[0], sums), f"sums of {name} in {layer}"
-            result = Reference(model).linear(layer, name, x.numpy())
+            bare = dataclasses.replace(linear, norm=None)
+            result = prepare(bare, "hf")(normed.numpy())
             # AutoBitLinear sums in float32, so its own outputs carry rounding.
             slack = 1e-6 if isinstance(module, bitnet.BitLinear) else 1e-5
             assert np.abs(result - y.numpy()).max() <= slack * np.abs(result).max()
@@ -103,30 +104,133 @@ def check_layers(model, seen):
     return outputs
 
 
+def check_gates(agreement):
+    """The gates of float references."""
+    assert agreement.argmax >= 0.98
+    assert agreement.kl <= 1e-3
+    assert abs(agreement.delta_xent) <= 1e-3
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_random_checkpoint(tmp_path, form):
     folder = checkpoints.write(tmp_path / "model", **FORMS[form])
     model = checkpoint.read(folder)
     segments = [random_tokens(1, model.graph.vocabulary, 70)]
-    seen, want = run(load(folder), segments)
+    seen, want = run(torch_models.load(folder), segments)
     assert check_layers(model, seen) == 70 * 2 * (3 * 64 + 2 * 116 + 64)
     got, _ = fidelity.reference_pass(model, segments)
     agreement = fidelity.Agreement.of(segments, want, got)
-    assert agreement.argmax >= 0.98
-    assert agreement.kl <= 1e-3
-    assert abs(agreement.delta_xent) <= 1e-3
+    check_gates(agreement)
 
 
 def test_demonstration_model(demo_folder):
     model = checkpoint.read(demo_folder)
     segments = fidelity.draw_text(model, 384, segment=192)
-    seen, want = run(load(demo_folder), segments)
+    seen, want = run(torch_models.load(demo_folder), segments)
     check_layers(model, seen)
     got, _ = fidelity.reference_pass(model, segments)
     agreement = fidelity.Agreement.of(segments, want, got)
-    assert agreement.argmax >= 0.98
-    assert agreement.kl <= 1e-3
-    assert abs(agreement.delta_xent) <= 1e-3
+    check_gates(agreement)
+
+
+#: Quantised graphs: class, how weight_scale is meant, a norm for each matrix, configuration.
+QUANTISED = {
+    "bitnet, silu": ("BitNet", "autobitlinear", False, {"hidden_act": "silu"}),
+    "bitnet, silu, divides": ("BitNet", "bitlinear", False, {"hidden_act": "silu"}),
+    "llama, divides": ("Llama", "bitlinear", False, {"rope_parameters": {"rope_theta": 1e6}}),
+    "llama, multiplies": ("Llama", "autobitlinear", False, {"tie_word_embeddings": True}),
+    "llama, norms": ("Llama", "bitlinear", True, {}),
+    "llama, norms, multiplies": ("Llama", "autobitlinear", True, {}),
+    "qwen2": ("Qwen2", "bitlinear", False, {}),
+    "qwen3": ("Qwen3", "autobitlinear", False, {"head_dim": 24}),
+}
+
+
+@pytest.mark.parametrize("form", QUANTISED)
+def test_quantised_graph(tmp_path, form):
+    """Codes and accumulators of every layer on the same inputs, and the gates end to end."""
+    kind, linear_class, norms, changes = QUANTISED[form]
+    made = torch_models.random_float(kind, 5, **changes)
+    torch_model = torch_models.load(
+        torch_models.quantise(made, tmp_path / "model", linear_class, norms=norms)
+    )
+    model = torch_models.neutral(torch_model)
+    segments = fidelity.draw_text(model, 96, segment=96)
+    seen, want = run(torch_model, segments)
+    sizes = [getattr(layer, name).shape[0] for layer in model.layers for name in LINEARS]
+    assert check_layers(model, seen) == 96 * sum(sizes)
+    got, _ = fidelity.reference_pass(model, segments)
+    agreement = fidelity.Agreement.of(segments, want, got)
+    print(form, agreement)
+    check_gates(agreement)
+
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+#: Graphs that nobody has quantised: class and configuration.
+FLOAT = {
+    "llama": ("Llama", {}),
+    "llama, tied, one KV head": ("Llama", {"tie_word_embeddings": True, "num_key_value_heads": 1}),
+    "llama, biases": ("Llama", {"attention_bias": True, "mlp_bias": True}),
+    "llama, llama3 scaling": ("Llama", {"rope_parameters": LLAMA3}),
+    "llama, linear scaling": (
+        "Llama",
+        {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}},
+    ),
+    "qwen2": ("Qwen2", {"tie_word_embeddings": True}),
+    "qwen3": ("Qwen3", {"head_dim": 24, "num_attention_heads": 6, "num_key_value_heads": 3}),
+    "bitnet without quantisation": ("BitNet", {"hidden_act": "relu2"}),
+}
+
+
+def check_floats(torch_model, model, arithmetic):
+    """Require the logits to be those of transformers but for float32 rounding."""
+    tokens = random_tokens(2, model.graph.vocabulary, 120)
+    with torch.no_grad():
+        want = torch_model(torch.tensor([tokens])).logits[0].numpy()
+    reference = Reference(model, arithmetic=arithmetic)
+    got = reference.logits(reference.forward(tokens, reference.cache()))
+    assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("form", FLOAT)
+def test_float_graph(form):
+    kind, changes = FLOAT[form]
+    torch_model = torch_models.random_float(kind, 7, **changes)
+    # A matrix that nobody has quantised is a float product in every arithmetic.
+    for arithmetic in ("float", "hf"):
+        check_floats(torch_model, torch_models.neutral(torch_model), arithmetic)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"row_scales": True},  # TriLM: scales of blocks of rows
+        {"planes": 3, "group_size": 40},
+        {"planes": 5},
+    ],
+    ids=["trilm", "3 trits, groups", "5 trits"],
+)
+def test_ternary_weights_float_activations(shape):
+    """A llama graph whose float weights are trits times scales, as TriLM's are."""
+    torch_model = torch_models.random_float("Llama", 9)
+    model, rng = torch_models.neutral(torch_model), np.random.default_rng(9)
+    for layer, torch_layer in zip(model.layers, torch_model.model.layers, strict=True):
+        for path, name in torch_models.MODULES.items():
+            linear = random_linear(rng, *getattr(layer, name).shape, **shape)
+            assert isinstance(linear, Linear)
+            setattr(layer, name, linear)
+            with torch.no_grad():
+                weight = torch_layer.get_submodule(path).weight
+                weight.copy_(torch.from_numpy(linear.dequantised()))
+    check_floats(torch_model, model, "float")
 
 
 def test_reciprocal_rounds_twice():
