@@ -98,7 +98,8 @@ def test_demonstration_model(demo_folder):
     # One of 256 tokens is 0.4 % of the argmax; the report uses more, and the gates themselves.
     assert result.argmax >= 0.96
     assert result.kl <= fidelity.GATES["kl"]
-    assert abs(result.delta_xent) <= 2 * fidelity.GATES["delta_xent"]
+    # Three times the sampling error of a mean over so few tokens.
+    assert abs(result.delta_xent) <= 3 * np.sqrt(2 * result.kl / result.tokens)
     assert result.codes["down"] < 0.1 and max(result.codes.values()) < 0.65
 
 
