@@ -154,8 +154,8 @@ class Reference:
     def logits(self, x):
         """Return the float32 logits [n, vocabulary] of residuals [n, hidden]."""
         x, head = self._norm(x, self.model.final_norm), self.model.head
-        if head.dtype == np.float32:
-            return x @ head[:].T
+        if isinstance(head, np.ndarray) and head.dtype == np.float32:
+            return x @ head.T
         result = np.empty((len(x), self.graph.vocabulary), dtype=np.float32)
         for first in range(0, self.graph.vocabulary, _HEAD_ROWS):
             part = head[first : first + _HEAD_ROWS].astype(np.float32)
