@@ -1,7 +1,8 @@
-"""Random small models on the demonstration's board: every plane count, grouping, head sharing."""
+"""Random small models on the demonstration's board: planes, groups, head sharing, graphs."""
 
 import pytest
 import systems
+from random_models import GRAPHS
 from systems import golden, same_logits
 from tamale import config as configuration
 from tamale_sim import board as boards
@@ -29,6 +30,16 @@ SHAPES = {
         "row_scales": True, "tied": False, "heads": 4, "kv_heads": 2, "head_size": 8, "hidden": 36,
         "feed_forward": 68,
     },
+}  # fmt: skip
+
+# The graphs of published checkpoints, on sizes that leave nothing even.
+SHAPES |= {
+    name: {
+        "planes": 2, "heads": 6, "kv_heads": 2, "head_size": 16, "hidden": 52, "feed_forward": 76,
+        **arguments,
+    }
+    for name, arguments in GRAPHS.items()
+    if name != "bitnet"
 }  # fmt: skip
 
 
