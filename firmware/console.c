@@ -88,6 +88,38 @@ bool console_number(uint32_t *value) {
     return true;
 }
 
+/* The next byte of the line, -1 at its end. */
+static int line_byte(void) {
+    if (line_ended) return -1;
+    uint8_t byte;
+    do byte = hal_uart_get();
+    while (byte == INTERRUPT);
+    if (byte != '\n' && byte != '\r') return byte;
+    line_ended = true;
+    return -1;
+}
+
+static int digit_of(int byte) {
+    if (byte >= '0' && byte <= '9') return byte - '0';
+    byte |= 0x20;
+    return byte >= 'a' && byte <= 'f' ? byte - 'a' + 10 : -1;
+}
+
+int console_text(void) {
+    int byte = line_byte();
+    if (byte != '\\') return byte;
+    byte = line_byte();
+    if (byte == 'n') return '\n';
+    if (byte == 'r') return '\r';
+    if (byte == '\\') return byte;
+    if (byte == 'x') {
+        int high = digit_of(line_byte()), low = digit_of(line_byte());
+        if (high >= 0 && low >= 0) return high << 4 | low;
+    }
+    bad = true;
+    return line_ended ? -1 : byte;
+}
+
 bool console_bad(void) { return bad; }
 
 bool console_end(void) {

@@ -25,6 +25,10 @@ void record_end(void);
 bool console_word(char word[CONSOLE_WORD]);
 /* The next word as a decimal number; false at the end of the line or if it is none (then console_bad). */
 bool console_number(uint32_t *value);
+/* The next byte of the text that is the rest of the line, -1 at its end. A backslash and n, r, or x and two
+ * hexadecimal digits, stand for a newline, a carriage return, any byte; two backslashes for one. Other
+ * backslashes are garbage. */
+int console_text(void);
 /* Whether the line has no more words, and had no garbage; takes it to its end, or to the next word. What
  * arrives during a generation is no command (see console_interrupted), so a line ends before it. */
 bool console_end(void);

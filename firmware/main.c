@@ -4,6 +4,7 @@
 #include "driver.h"
 #include "hal.h"
 #include "tamale_image.h"
+#include "tokenizer.h"
 
 #define NO_TOKEN 0xFFFFFFFFu
 #define SEQUENCES_MAX 16
@@ -27,8 +28,19 @@ static struct {
     uint32_t sequences, tokens, temperature, top_k, seed, all_logits;
 } request;
 
+/* Text on its way to a prompt. */
+static struct {
+    bool possible; /* the image has the tables */
+    bool unfinished;
+    uint32_t sequence; /* of the unfinished text */
+    struct tokenizer tokenizer;
+} text;
+
 static uint32_t submitted;
 static bool stopped; /* by Ctrl-C */
+
+/* A system with less on-chip memory takes prompts as tokens only. */
+#define TEXT_FITS (TAMALE_RAM_SIZE >= 24576)
 
 static uint32_t word(enum tamale_image_word name) { return image[name]; }
 
@@ -126,18 +138,34 @@ static void configure(void) {
     submitted = driver_jobs_done();
 }
 
+/* The caches are free while no generation runs, so the tokenizer works there. */
+static void prepare_text(void) {
+    if (!TEXT_FITS) return;
+    const uint8_t *memory = (const uint8_t *)TAMALE_DRAM_BASE;
+    const uint32_t *vocabulary = (const uint32_t *)(memory + word(TAMALE_IMAGE_TEXT_OFFSET_WORD));
+    text.possible =
+        word(TAMALE_IMAGE_TOKENIZER_BYTES_WORD) && word(TAMALE_IMAGE_TEXT_BYTES_WORD) &&
+        tokenizer_init(&text.tokenizer,
+                       (const uint32_t *)(memory + word(TAMALE_IMAGE_TOKENIZER_OFFSET_WORD)),
+                       vocabulary,
+                       (const uint8_t *)(vocabulary + word(TAMALE_IMAGE_VOCABULARY_WORD) + 1),
+                       (void *)(TAMALE_DRAM_BASE + layout.kv_base),
+                       layout.sequences * word(TAMALE_IMAGE_KV_SEQUENCE_BYTES_WORD));
+}
+
 static void report_ready(void) {
     char name[TAMALE_IMAGE_NAME_BYTES + 1] = {0};
     const volatile uint8_t *source = (const volatile uint8_t *)image + TAMALE_IMAGE_HEADER_BYTES -
                                      TAMALE_IMAGE_NAME_BYTES;
     for (uint32_t i = 0; i < TAMALE_IMAGE_NAME_BYTES; i++) name[i] = (char)source[i];
     record_begin("ready");
-    record_number("protocol", 1);
+    record_number("protocol", 2);
     record_text("model", name);
     record_text("configuration", TAMALE_NAME);
     record_number("vocabulary", word(TAMALE_IMAGE_VOCABULARY_WORD));
     record_number("context", word(TAMALE_IMAGE_CONTEXT_WORD));
     record_number("sequences", layout.sequences);
+    record_number("text", TEXT_FITS && text.possible ? text.tokenizer.capacity : 0);
     record_end();
 }
 
@@ -146,10 +174,10 @@ static void print_token(uint32_t token) {
     if (!word(TAMALE_IMAGE_TEXT_BYTES_WORD)) return;
     uint32_t section = word(TAMALE_IMAGE_TEXT_OFFSET_WORD);
     uint32_t from = image[section / 4 + token], to = image[section / 4 + token + 1];
-    const volatile uint8_t *text =
+    const volatile uint8_t *bytes =
         (const volatile uint8_t *)image + section + 4 * (word(TAMALE_IMAGE_VOCABULARY_WORD) + 1);
     for (; from < to; from++) {
-        uint8_t byte = text[from];
+        uint8_t byte = bytes[from];
         /* RS would start a record, so the text shows SUB in its place. */
         hal_uart_put(byte == 0x1E ? 0x1A : byte);
     }
@@ -345,48 +373,135 @@ static void stats(void) {
     record_end();
 }
 
+/* The sequence that a line is for; reports an error if there is none. */
+static bool read_sequence(uint32_t *sequence) {
+    if (!console_number(sequence)) {
+        error("bad_number");
+        record_end();
+        return false;
+    }
+    if (*sequence >= layout.sequences) {
+        error("bad_sequence");
+        record_number("sequence", *sequence);
+        record_number("sequences", layout.sequences);
+        record_end();
+        return false;
+    }
+    return true;
+}
+
+/* Whether a prompt takes a token; otherwise `refuse` says why not. */
+static bool append(uint32_t sequence, uint32_t token) {
+    struct sequence *s = &sequences[sequence];
+    uint32_t context = word(TAMALE_IMAGE_CONTEXT_WORD);
+    if (token >= word(TAMALE_IMAGE_VOCABULARY_WORD) || s->prompt_length >= context) return false;
+    layout.prompts[sequence * context + s->prompt_length++] = token;
+    return true;
+}
+
+static void refuse(uint32_t token) {
+    if (token >= word(TAMALE_IMAGE_VOCABULARY_WORD)) {
+        error("token_outside_vocabulary");
+        record_number("token", token);
+        record_number("vocabulary", word(TAMALE_IMAGE_VOCABULARY_WORD));
+    } else {
+        error("prompt_longer_than_context");
+        record_number("context", word(TAMALE_IMAGE_CONTEXT_WORD));
+    }
+    record_end();
+}
+
+static void report_prompt(uint32_t sequence) {
+    record_begin("ok");
+    record_number("prompt_tokens", sequences[sequence].prompt_length);
+    record_end();
+}
+
+/* Gives true, and says so, if the end of a text is still missing. */
+static bool unfinished_text(void) {
+    if (!text.unfinished) return false;
+    error("text_unfinished");
+    record_number("sequence", text.sequence);
+    record_end();
+    return true;
+}
+
 /* "prompt SEQUENCE ID ...": more lines for the same sequence go on where the last one ended. */
 static void command_prompt(void) {
     uint32_t sequence, token;
-    if (!console_number(&sequence)) {
-        error("bad_number");
-        record_end();
-        return;
-    }
-    if (sequence >= layout.sequences) {
-        error("bad_sequence");
-        record_number("sequence", sequence);
-        record_number("sequences", layout.sequences);
-        record_end();
-        return;
-    }
-    struct sequence *s = &sequences[sequence];
-    uint32_t context = word(TAMALE_IMAGE_CONTEXT_WORD);
-    while (console_number(&token)) {
-        if (token >= word(TAMALE_IMAGE_VOCABULARY_WORD)) {
-            error("token_outside_vocabulary");
-            record_number("token", token);
-            record_number("vocabulary", word(TAMALE_IMAGE_VOCABULARY_WORD));
-            record_end();
+    if (unfinished_text() || !read_sequence(&sequence)) return;
+    while (console_number(&token))
+        if (!append(sequence, token)) {
+            refuse(token);
             return;
         }
-        if (s->prompt_length >= context) {
-            error("prompt_longer_than_context");
-            record_number("context", context);
-            record_end();
-            return;
-        }
-        layout.prompts[sequence * context + s->prompt_length++] = token;
-    }
     if (console_bad()) {
         error("bad_number");
-        record_number("prompt_tokens", s->prompt_length);
+        record_number("prompt_tokens", sequences[sequence].prompt_length);
         record_end();
         return;
     }
-    record_begin("ok");
-    record_number("prompt_tokens", s->prompt_length);
-    record_end();
+    report_prompt(sequence);
+}
+
+#define TEXT_MORE 2u
+#define TEXT_OPTIONS (TOKENIZER_SPECIAL | TEXT_MORE | TOKENIZER_NORMALISED)
+
+static bool take_token(void *refused, uint32_t token) {
+    if (!append(text.sequence, token)) return *(uint32_t *)refused = token, false;
+    record_number("id", token);
+    return true;
+}
+
+/* "text SEQUENCE OPTIONS TEXT": the text's tokens, as far as they are certain. */
+static void command_text(void) {
+    uint32_t sequence, options, refused;
+    if (!read_sequence(&sequence)) return;
+    if (!console_number(&options) || options & ~TEXT_OPTIONS) {
+        error("bad_number");
+        record_end();
+        return;
+    }
+    if (!TEXT_FITS || !text.possible) {
+        error("no_tokenizer");
+        record_end();
+        return;
+    }
+    if (sequence != text.sequence && unfinished_text()) return;
+    if (!text.unfinished) {
+        hal_data_cache_invalidate();
+        tokenizer_begin(&text.tokenizer, options);
+    }
+    text.sequence = sequence;
+    enum tokenizer_result result = TOKENIZER_OK;
+    /* Nothing else is done before the line's end: bytes come faster than words are merged. */
+    for (int byte; (byte = console_text()) >= 0;)
+        if (!tokenizer_put(&text.tokenizer, (uint8_t)byte)) result = TOKENIZER_WORD_TOO_LONG;
+    if (console_bad()) {
+        text.unfinished = false;
+        error("bad_text");
+        record_end();
+        return;
+    }
+    if (!result) {
+        record_begin("tokens");
+        record_number("sequence", sequence);
+        result = tokenizer_run(&text.tokenizer, !(options & TEXT_MORE), take_token, &refused);
+        record_end();
+    }
+    text.unfinished = !result && options & TEXT_MORE;
+    if (result == TOKENIZER_REFUSED) {
+        refuse(refused);
+    } else if (result == TOKENIZER_WORD_TOO_LONG) {
+        error("word_too_long");
+        record_number("bytes", text.tokenizer.capacity);
+        record_end();
+    } else if (result == TOKENIZER_NOT_NORMALISED) {
+        error("text_not_normalised");
+        record_end();
+    } else {
+        report_prompt(sequence);
+    }
 }
 
 /* "generate SEQUENCES TOKENS TEMPERATURE TOP_K SEED ALL_LOGITS" */
@@ -406,6 +521,7 @@ static void command_generate(void) {
         record_end();
         return;
     }
+    if (unfinished_text()) return;
     for (uint32_t i = 0; i < request.sequences; i++)
         if (!sequences[i].prompt_length) {
             error("empty_prompt");
@@ -421,6 +537,11 @@ static bool same(const char *a, const char *b) {
     return *a == *b;
 }
 
+static void clear(void) {
+    for (uint32_t i = 0; i < SEQUENCES_MAX; i++) sequences[i].prompt_length = 0;
+    text.unfinished = false;
+}
+
 static void serve(void) {
     char command[CONSOLE_WORD];
     for (;;) {
@@ -429,8 +550,10 @@ static void serve(void) {
         while (!console_word(command) && !console_bad()) console_next_line();
         if (same(command, "prompt") && !console_bad())
             command_prompt();
+        else if (same(command, "text") && !console_bad())
+            command_text();
         else if (same(command, "clear") && !console_bad())
-            for (uint32_t i = 0; i < SEQUENCES_MAX; i++) sequences[i].prompt_length = 0;
+            clear();
         else if (same(command, "generate") && !console_bad())
             command_generate();
         else if (same(command, "stats") && !console_bad())
@@ -451,6 +574,7 @@ int main(void) {
         return 1;
     }
     configure();
+    prepare_text();
     report_ready();
     serve();
     return 0;

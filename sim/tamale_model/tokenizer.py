@@ -57,6 +57,11 @@ class Tokenizer:
         normalizer = self._tokenizer.normalizer
         return text if normalizer is None else normalizer.normalize_str(text)
 
+    def words(self, text):
+        """Return the parts of a text that are merged on their own, in the vocabulary's alphabet."""
+        splitter = self._tokenizer.pre_tokenizer
+        return [text] if splitter is None else [w for w, _ in splitter.pre_tokenize_str(text)]
+
     def decode(self, numbers):
         """Return the text of tokens; bytes that are no UTF-8 become replacement characters."""
         return b"".join(map(self.token_bytes, numbers)).decode(errors="replace")

@@ -140,6 +140,7 @@ def tokenizer_tables(text, vocabulary):
         out.extend(struct.pack("<3I", at, len(content), number))
         at += len(content)
     out.extend(b"".join(content for content, _ in added))
+    out.extend(bytes(-len(out) % 4))
     struct.pack_into(
         f"<{len(words)}I", out, 0, *(words[name] for name, _ in image.TOKENIZER_FIELDS)
     )
@@ -273,20 +274,20 @@ def _merges(merges, vocab):
 def _lookup(tokens, text, vocabulary):
     """Return (bits, index, tokens) of the words that need no merges."""
     tokenizer = Tokenizer(text)
+    table = {}
     for piece, number in tokens.items():
-        if not piece:
-            continue
         if number >= vocabulary:
             raise Refused(f"its token {number} is beyond the model's {vocabulary}")
-        # The vocabulary section, in which the firmware compares, has no bytes of special tokens.
-        if tokenizer.token_bytes(number) != piece:
-            raise Refused(f"its token {number}, {piece!r}, is special and may be a word too")
-    tokens = {piece: number for piece, number in tokens.items() if piece}
-    hashes = np.array([_fnv(piece) for piece in tokens], dtype=np.uint32)
+        if tokenizer.token_bytes(number) == piece:
+            table[piece] = number
+        elif len(tokenizer.words(piece.decode(errors="replace"))) == 1:
+            # The vocabulary section, in which the firmware compares, has no bytes of special tokens.
+            raise Refused(f"its token {number}, {piece!r}, is special and a word as well")
+    hashes = np.array([_fnv(piece) for piece in table], dtype=np.uint32)
     with np.errstate(over="ignore"):
         hashes = hashes * np.uint32(0x9E3779B1)
     bits, index, order = _buckets(hashes)
-    return bits, index, np.array(list(tokens.values()), "<u4")[order]
+    return bits, index, np.array(list(table.values()), "<u4")[order]
 
 
 def _fnv(data):

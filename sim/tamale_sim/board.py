@@ -16,7 +16,7 @@ from tamale.soc.system import build_firmware, build_soc
 
 from . import memory, verilator
 from .messages import explain, explain_end
-from .protocol import Record, RecordParser, Text, commands
+from .protocol import Record, RecordParser, Text, TextOption, commands, text_lines
 from .runner import build_root, to_verilog
 
 __all__ = ["Board", "BoardError", "BoardTop", "build"]
@@ -233,9 +233,9 @@ class Board:
         self.close()
 
     def send(self, line):
-        """Send a command line."""
+        """Send a command line, str or bytes."""
         self._idle = False
-        self.send_bytes(line.encode() + b"\n")
+        self.send_bytes((line.encode() if isinstance(line, str) else line) + b"\n")
 
     def send_bytes(self, data):
         """Send bytes as they are."""
@@ -299,22 +299,52 @@ class Board:
         said = self._said.decode(errors="replace").strip()
         raise BoardError(explain_end(self.summary, said))
 
-    def run(self, prompts, tokens, *, sampling=(0.0, 0, 0), all_logits=False):
-        """Start a generation and yield its events up to the end.
+    def run(self, prompts, tokens, **options):
+        """Start a generation and yield its events up to the end; options are those of `start`.
 
         Yields
         ------
         Text, or Record of kind ``job``, ``token``, ``done``
         """
-        self.start(prompts, tokens, sampling=sampling, all_logits=all_logits)
+        self.start(prompts, tokens, **options)
         yield from self.events_to_idle()
 
-    def start(self, prompts, tokens, *, sampling=(0.0, 0, 0), all_logits=False):
-        """Start a generation; its events are `events_to_idle`."""
-        for line in commands(prompts, tokens, sampling, all_logits):
+    def start(
+        self, prompts, tokens, *, sampling=(0.0, 0, 0), all_logits=False,
+        text_options=TextOption.SPECIAL,
+    ):  # fmt: skip
+        """Start a generation; its events are `events_to_idle`.
+
+        Parameters
+        ----------
+        prompts : list of list of int or str
+            Tokens, and texts that the board makes tokens of.
+
+        Returns
+        -------
+        list of list of int
+            What the board made of each prompt's texts.
+        """
+        made = [[] for _ in prompts]
+        for line in commands(prompts, tokens, sampling, all_logits, text_options):
             self.send(line)
-            if not line.startswith("generate"):
-                self.expect("idle")
+            if not line.startswith(b"generate"):
+                self._tokens(made)
+        return made
+
+    def tokenise(self, text, sequence=0, options=TextOption.SPECIAL):
+        """Append a text to the prompt of a sequence; return its tokens."""
+        made = {sequence: []}
+        for line in text_lines(sequence, text, options):
+            self.send(line)
+            self._tokens(made)
+        return made[sequence]
+
+    def _tokens(self, made):
+        """Add the tokens that a command's answer has to those of their sequence."""
+        for event in self.events_to_idle():
+            if isinstance(event, Record) and event.kind == "tokens":
+                made[int(event["sequence"])] += event.numbers("id")
 
     def events_to_idle(self):
         """Yield the events up to the end of a command."""

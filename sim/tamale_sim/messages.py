@@ -24,7 +24,7 @@ ERRORS = {
     "lower the context or use a board with more memory",
     "checksum_engine": "the image could not be read for its checksum",
     "unknown_command": "the command is unknown or not made of printable words of up to 15 "
-    "characters; commands are clear, prompt, generate, stats and halt",
+    "characters; commands are clear, prompt, text, generate, stats and halt",
     "bad_number": "a word is no decimal number of 32 bits; correct the command",
     "bad_sequence": "sequence {sequence} is not among the {sequences} that the memory and the "
     "hardware hold; run fewer in parallel or lower the context",
@@ -34,6 +34,16 @@ ERRORS = {
     "use the model's own tokenizer",
     "prompt_longer_than_context": "the prompt is longer than the context of {context} positions; "
     "shorten it or pack the model with a larger context",
+    "no_tokenizer": "the image has no tables for taking text apart, or the on-chip memory no room "
+    "for the code; send the prompt as tokens (`tamale pack` says why)",
+    "bad_text": "a backslash in a text is followed by something else than n, r, \\\\ or x and two "
+    "hexadecimal digits; correct the text",
+    "word_too_long": "a word of the text, or a line, is longer than the {bytes} bytes that the "
+    "board can merge at once; send the prompt as tokens",
+    "text_not_normalised": "the text may have another form NFC, which the board cannot make; "
+    "normalise it first and say so with option 4",
+    "text_unfinished": "the text for sequence {sequence} was to go on; send its end first, "
+    "or clear",
     "empty_prompt": "sequence {sequence} has no prompt; send one of at least one token first",
 }
 

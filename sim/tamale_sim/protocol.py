@@ -1,13 +1,32 @@
 """The conversation with a board over its serial port; docs/user/protocol.md has the grammar."""
 
 import dataclasses
+import enum
+import itertools
 
-__all__ = ["MAX_LINE_TOKENS", "Record", "RecordParser", "Text", "commands"]
+__all__ = [
+    "MAX_LINE_BYTES", "MAX_LINE_TOKENS", "Record", "RecordParser", "Text", "TextOption", "commands",
+    "text_lines",
+]  # fmt: skip
 
 _RECORD, _END = 0x1E, 0x0A
 
 #: Prompt tokens that one command line carries.
 MAX_LINE_TOKENS = 64
+
+#: Bytes of text that one command line carries.
+MAX_LINE_BYTES = 256
+
+
+class TextOption(enum.IntFlag):
+    """Options of the command ``text``."""
+
+    #: Names of special tokens in the text are those tokens.
+    SPECIAL = 1
+    #: The text goes on in another line.
+    MORE = 2
+    #: The text is in the form that the tokenizer's normalizer makes.
+    NORMALISED = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,24 +86,59 @@ class RecordParser:
         return Record(kind, tuple(tuple(f.split("=", 1)) for f in fields if "=" in f))
 
 
-def commands(prompts, tokens, sampling, all_logits):
-    """Yield the command lines that run prompts.
+def _escape(byte):
+    if byte in b"\n\r\\":
+        return {0x0A: b"\\n", 0x0D: b"\\r", 0x5C: b"\\\\"}[byte]
+    return b"\\x%02x" % byte if byte < 0x20 else bytes([byte])
+
+
+def text_lines(sequence, text, options=TextOption.SPECIAL):
+    """Yield the command lines, as bytes, that append a text to the prompt of a sequence.
 
     Parameters
     ----------
-    prompts : list of list of int
+    sequence : int
+    text : str or bytes
+    options : TextOption
+    """
+    data = text.encode() if isinstance(text, str) else text
+    pieces, size = [], 0
+    for byte in data:
+        pieces.append(_escape(byte))
+        size += len(pieces[-1])
+        if size > MAX_LINE_BYTES - 4:
+            yield b"text %d %d %s" % (sequence, options | TextOption.MORE, b"".join(pieces))
+            pieces, size = [], 0
+    yield b"text %d %d %s" % (sequence, options, b"".join(pieces))
+
+
+def commands(prompts, tokens, sampling, all_logits, text_options=TextOption.SPECIAL):
+    """Yield the command lines, as bytes, that run prompts.
+
+    Parameters
+    ----------
+    prompts : list of list of int or str
+        Tokens, and texts that the board makes tokens of.
     tokens : int
         Most new tokens of each sequence.
     sampling : tuple of (float, int, int)
         Temperature, top-k, seed.
     all_logits : bool
+    text_options : TextOption
     """
     temperature, top_k, seed = sampling
-    yield "clear"
+    yield b"clear"
     for sequence, prompt in enumerate(prompts):
-        for i in range(0, len(prompt), MAX_LINE_TOKENS):
-            yield f"prompt {sequence} {' '.join(map(str, prompt[i : i + MAX_LINE_TOKENS]))}"
+        for is_text, parts in itertools.groupby(prompt, lambda part: isinstance(part, str | bytes)):
+            if is_text:
+                for text in parts:
+                    yield from text_lines(sequence, text, text_options)
+                continue
+            numbers = list(parts)
+            for i in range(0, len(numbers), MAX_LINE_TOKENS):
+                line = " ".join(map(str, numbers[i : i + MAX_LINE_TOKENS]))
+                yield f"prompt {sequence} {line}".encode()
     yield (
         f"generate {len(prompts)} {tokens} {round(temperature * 65536)} {top_k} "
         f"{seed & 0xFFFFFFFF} {int(all_logits)}"
-    )
+    ).encode()

@@ -123,7 +123,10 @@ def test_bad_commands(four, images):
     path, image = images["four"]
     with boards.Board(four, FOUR, path) as board:
         for line, message in (
-            ("fly", "unknown_command: .* commands are clear, prompt, generate, stats and halt"),
+            (
+                "fly",
+                "unknown_command: .* commands are clear, prompt, text, generate, stats and halt",
+            ),
             ("Halt", "unknown_command"),
             ("generatefarmoreprompts", "unknown_command"),
             ("x" * 300, "unknown_command"),

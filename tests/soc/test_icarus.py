@@ -45,8 +45,8 @@ def test_first_tokens(tmp_path):
         simulator="icarus",
         waves=False,
     )  # fmt: skip
-    lines = [*commands([prompt], tokens, (0.0, 0, 0), False), "halt"]
-    (tmp_path / "commands").write_text("\n".join(lines) + "\n")
+    lines = [*commands([prompt], tokens, (0.0, 0, 0), False), b"halt"]
+    (tmp_path / "commands").write_bytes(b"\n".join(lines) + b"\n")
     result = subprocess.run(
         [
             "vvp", "-n", simulation.directory / "sim.vvp", f"+image={tmp_path / 'image'}",

@@ -12,7 +12,7 @@ from tamale.soc.soc import Soc
 __all__ = ["build_firmware", "build_soc", "firmware_folder"]
 
 #: Sources of the firmware, in `firmware_folder`.
-_SOURCES = ("start.S", "hal.c", "console.c", "driver.c", "sample.c", "main.c")
+_SOURCES = ("start.S", "hal.c", "console.c", "driver.c", "sample.c", "tokenizer.c", "main.c")
 
 
 def firmware_folder():
