@@ -437,7 +437,7 @@ def _bar(title):
 def main(arguments=None):
     """Run the command; return 0 if the gates of five trits are met, 1 if not, 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m tamale_model.fidelity", description=__doc__)
-    parser.add_argument("model", help="checkpoint: Hugging Face folder or file")
+    parser.add_argument("model", help="checkpoint: Hugging Face folder, .safetensors or GGUF file")
     parser.add_argument("--tokens", type=int, default=1536, help="length of the text")
     parser.add_argument("--segment", type=int, default=256, help="tokens of a sequence")
     parser.add_argument("--text", type=Path, help="file to read instead of drawing from the model")

@@ -1,10 +1,11 @@
 """Linear layers in the arithmetics of the programs that a model is compared with.
 
-| arithmetic | activations of a ternary matrix | sums |
-| --- | --- | --- |
-| ``hf`` | int8 codes, one factor per token | exact integers per group of weights |
-| ``ggml`` | Q8_K codes per 256, or Q8_0 codes per 32 where the weights' scales are per 64 (Q2_0) | exact integers per block, blocks added in float32 in order |
-| ``float`` | float32 | float32 |
+- ``hf``: int8 codes, one factor per token; exact integer sums per group of weights.
+- ``ggml``: Q8_K codes, a factor per 256 activations, as for TQ1_0 and TQ2_0; where scales of the
+  weights are finer than that, Q8_0 codes. Exact integer sums per block; blocks are added in float32
+  in order.
+- ``ggml-q8_0``: Q8_0 codes, a factor per 32 activations, as for Q2_0, whatever the scales.
+- ``float``: float32 activations and sums.
 
 A `FloatLinear` is a float32 product in each of them. Norms of matrices and biases are float32.
 
@@ -12,7 +13,7 @@ Sources: transformers ``integrations/bitnet.py``; llama.cpp ``ggml/src/ggml-quan
 (``quantize_row_q8_K_ref``), ``ggml/src/ggml-cpu/quants.c`` (``ggml_vec_dot_tq2_0_q8_K_generic``,
 ``ggml_vec_dot_q2_0_q8_0_generic``) and ``ggml/src/ggml-cpu/arch/x86/quants.c``
 (``quantize_row_q8_0``, whose rounding differs from the portable one).
-"""  # noqa: E501
+"""
 
 import numpy as np
 
@@ -29,12 +30,12 @@ __all__ = [
 ]
 
 #: Names of the arithmetics.
-ARITHMETICS = ("hf", "ggml", "float")
+ARITHMETICS = ("hf", "ggml", "ggml-q8_0", "float")
 
 #: Activations of a block of llama.cpp's Q8_K and Q8_0.
 Q8_K_BLOCK, Q8_0_BLOCK = 256, 32
 
-#: Weights of a block of TQ1_0 and TQ2_0, and of Q2_0.
+# Weights that share a scale in TQ1_0 and TQ2_0, and in Q2_0.
 _TQ_GROUP, _Q2_0_GROUP = 256, 64
 
 
@@ -203,28 +204,23 @@ class _PerToken(_Product):
 class _PerBlock(_Product):
     """Blocks of activations; ``inner`` of them share a scale of the weights."""
 
-    def __init__(self, linear, epsilon):
+    def __init__(self, linear, epsilon, q8_0):
         super().__init__(linear, epsilon)
         rows, k = linear.shape
-        if linear.group_size not in (0, k, _TQ_GROUP, _Q2_0_GROUP):
+        size = linear.group_size or k
+        q8_0 = q8_0 or size % _TQ_GROUP != 0
+        group = _Q2_0_GROUP if q8_0 else _TQ_GROUP
+        if size % group or k % group:
             raise ValueError(
-                f"llama.cpp has no ternary type with a scale per {linear.group_size} weights; "
-                "use the arithmetic 'hf'"
+                f"llama.cpp has no ternary type for rows of {k} weights with a scale per {size}: "
+                f"both must be multiples of {_Q2_0_GROUP}; use the arithmetic 'hf'"
             )
-        per_64 = linear.group_size == _Q2_0_GROUP
-        self.quantise = quantise_q8_0 if per_64 else quantise_q8_k
-        self.block = Q8_0_BLOCK if per_64 else Q8_K_BLOCK
-        if k % max(self.block, _Q2_0_GROUP):
-            raise ValueError(
-                f"{k} activations are no whole blocks of {max(self.block, _Q2_0_GROUP)}, "
-                "so llama.cpp has no such matrix; use the arithmetic 'hf'"
-            )
-        self.inner = _Q2_0_GROUP // Q8_0_BLOCK if per_64 else 1
-        self.matrices = _group_matrices(linear, self.block)
-        blocks = k // self.block // self.inner
+        self.quantise, block = (quantise_q8_0, Q8_0_BLOCK) if q8_0 else (quantise_q8_k, Q8_K_BLOCK)
+        self.inner = group // block
+        self.matrices = _group_matrices(linear, block)
         scales = np.ones((rows, 1), np.float32) if linear.scales is None else linear.scales
-        # One scale for a whole row stands for the same scale in each of its blocks.
-        self.scales = np.broadcast_to(scales, (rows, blocks)).T
+        # A scale of a longer group stands for equal scales of its blocks.
+        self.scales = np.repeat(scales, size // group, axis=1)[:, : k // group].T
         self.scale = np.float32(linear.scale)
         self.elements = self.matrices.size
 
@@ -265,4 +261,6 @@ def prepare(linear, arithmetic, epsilon=1e-6):
         raise ValueError(f"arithmetic {arithmetic!r} is unknown; use {', '.join(ARITHMETICS)}")
     if arithmetic == "float" or isinstance(linear, FloatLinear):
         return _Float(linear, epsilon)
-    return (_PerToken if arithmetic == "hf" else _PerBlock)(linear, epsilon)
+    if arithmetic == "hf":
+        return _PerToken(linear, epsilon)
+    return _PerBlock(linear, epsilon, arithmetic == "ggml-q8_0")

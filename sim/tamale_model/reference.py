@@ -69,7 +69,7 @@ class Reference:
         Called as observe(layer, name, codes, accumulators) for every linear layer whose inputs are
         quantised: ``name`` is one of `LINEARS`, codes are int64 [n, k], accumulators int64
         [groups, n, rows], where groups are those of the weights' scales in the arithmetic ``hf``
-        and blocks of activations in ``ggml``.
+        and blocks of activations in ``ggml`` and ``ggml-q8_0``.
     arithmetic : str
         One of `ARITHMETICS`: how linear layers are evaluated, see `linears`.
     """
@@ -84,7 +84,7 @@ class Reference:
             raise ValueError(f"arithmetic {arithmetic!r} is unknown; use {', '.join(ARITHMETICS)}")
         self.model, self.graph, self.observe = model, model.graph, observe
         self.arithmetic = arithmetic
-        self._mean = np.float64 if arithmetic == "ggml" else np.float32
+        self._llama_cpp = arithmetic.startswith("ggml")
         self._kept, self._elements = {}, 0
 
     def cache(self, positions=None):
@@ -186,12 +186,16 @@ class Reference:
         return layer.products[name](x, observe)
 
     def _norm(self, x, gain):
-        return x if gain is None else rms_norm(x, gain, self.graph.norm_epsilon, self._mean)
+        if gain is None:
+            return x
+        # llama.cpp adds squares in float64.
+        mean = np.float64 if self._llama_cpp else np.float32
+        return rms_norm(x, gain, self.graph.norm_epsilon, mean)
 
     def _rotary(self, positions):
         """Cosines and sines, float32 [n, head_size / 2], of float32 positions [n]."""
         g, half = self.graph, self.graph.head_size // 2
-        if self.arithmetic == "ggml" and g.rope_frequencies is None:
+        if self._llama_cpp and g.rope_frequencies is None:
             # llama.cpp multiplies the angle on from one rotation to the next.
             step = np.float32(g.rope_theta) ** np.float32(-2 / g.head_size)
             angle = np.repeat(positions[:, None], half, axis=1)

@@ -9,7 +9,10 @@ from pathlib import Path
 import llama_cpp_models as models
 import numpy as np
 import pytest
-from tamale_model import fidelity, linears
+from random_models import random_tokens
+from tamale_model import fidelity, linears, readers
+from tamale_model.model import LINEARS
+from tamale_model.readers.blocks import TERNARY
 from tamale_model.reference import Reference
 
 DATA = Path(__file__).parent / "data"
@@ -119,9 +122,8 @@ def test_gguf_quantises_alike(vectors, name, kind):
 @pytest.mark.parametrize("name", [*FLOATS, "bytes"])
 @pytest.mark.parametrize("kind", models.TYPES)
 def test_reader_decodes(vectors, name, kind):
-    blocks = pytest.importorskip("tamale_model.readers.blocks")
     number, group = models.TYPES[kind]
-    coding = blocks.TERNARY[number][0]
+    coding = TERNARY[number][0]
     assert coding.weights == group
     data = vectors[f"{name}/{kind}/bytes"]
     data = data.reshape(-1, coding.bytes)
@@ -130,14 +132,60 @@ def test_reader_decodes(vectors, name, kind):
     assert np.array_equal(got.reshape(want.shape), want)
 
 
+@pytest.mark.parametrize("name", NAMED)
+def test_reader_reads_what_llama_cpp_reads(tmp_path, name):
+    """The files of which llama.cpp's outputs are recorded become the models that agree with it."""
+    pytest.importorskip("gguf")
+    want = models.build(NAMED[name])
+    got = readers.read(models.write(NAMED[name], tmp_path / f"{name}.gguf"))
+    for field in dataclasses.fields(got.graph):
+        if field.name not in ("bos", "eos", "rope_frequencies", "linear_norm_epsilon"):
+            value = getattr(got.graph, field.name)
+            assert value == pytest.approx(getattr(want.graph, field.name)), field.name
+    assert np.allclose(got.graph.frequencies, want.graph.frequencies, rtol=1e-6)
+    assert np.array_equal(got.embedding[:], want.embedding)
+    assert np.array_equal(got.head[:], want.head)
+    assert np.array_equal(got.final_norm, want.final_norm)
+    for layer, wanted in zip(got.layers, want.layers, strict=True):
+        for part, value in vars(wanted).items():
+            read = getattr(layer, part)
+            if part not in LINEARS:
+                assert np.array_equal(read, value) if value is not None else read is None
+                continue
+            assert read.planes == value.planes
+            assert np.array_equal(read.values, value.values)
+            assert np.array_equal(read.dequantised(), value.dequantised())
+            if value.bias is None:
+                assert read.bias is None
+            else:
+                assert np.array_equal(read.bias, value.bias)
+    # The reader gives scales in their coarsest form, here per row, which hides the type.
+    arithmetic = "ggml-q8_0" if NAMED[name].kind == "Q2_0" else "ggml"
+    tokens = random_tokens(1, want.graph.vocabulary, 20)
+    assert np.array_equal(logits(got, tokens, arithmetic), logits(want, tokens))
+
+
+@pytest.mark.parametrize("name", ["llama-tq1_0", "llama-q2_0"])
+def test_coarse_scales(name):
+    """One scale of a row is the same scale in each of its blocks."""
+    spec = NAMED[name]
+    linear = models.build(spec).layers[0].down
+    scales = linear.scales[:, :1]
+    fine = dataclasses.replace(linear, scales=np.repeat(scales, linear.scales.shape[1], axis=1))
+    coarse = dataclasses.replace(linear, scales=scales, group_size=0)
+    x = np.random.default_rng(1).normal(0, 1, (3, linear.shape[1])).astype(np.float32)
+    kind = "ggml-q8_0" if spec.kind == "Q2_0" else "ggml"
+    assert np.array_equal(linears.prepare(coarse, kind)(x), linears.prepare(fine, kind)(x))
+
+
 def test_refused():
     linear = models.build(NAMED["llama-tq1_0"]).layers[0].down
-    with pytest.raises(ValueError, match="no ternary type with a scale per 128 weights; use"):
-        linears.prepare(dataclasses.replace(linear, group_size=128), "ggml")
-    narrow = dataclasses.replace(linear, values=linear.values[:, :320], scales=None, group_size=0)
-    with pytest.raises(ValueError, match="320 activations are no whole blocks of 256, so llama"):
-        linears.prepare(narrow, "ggml")
-    with pytest.raises(ValueError, match="arithmetic 'q8' is unknown; use hf, ggml, float"):
+    with pytest.raises(ValueError, match="no ternary type for rows of 512 weights with a scale pe"):
+        linears.prepare(dataclasses.replace(linear, group_size=32), "ggml")
+    narrow = dataclasses.replace(linear, values=linear.values[:, :300], scales=None, group_size=0)
+    with pytest.raises(ValueError, match="rows of 300 weights .* multiples of 64; use the arithme"):
+        linears.prepare(narrow, "ggml-q8_0")
+    with pytest.raises(ValueError, match="arithmetic 'q8' is unknown; use hf, ggml, ggml-q8_0, fl"):
         linears.prepare(linear, "q8")
 
 
