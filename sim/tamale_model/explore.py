@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tamale import config as configuration
 
-from tamale_model import checkpoint, cycles, imagefile
+from tamale_model import cycles, imagefile, readers
 from tamale_model.machine import Job, Slot
 
 __all__ = ["main", "measure"]
@@ -63,7 +63,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     base = configuration.load(options.config)
     demo = Path(str(resources.files("tamale_model") / "data" / "demo"))
-    model = checkpoint.read(options.model or demo)
+    model = readers.read(options.model or demo)
     positions = [int(position) for position in options.positions.split(",")]
     print(
         f"{'':28}"

@@ -6,12 +6,12 @@ from importlib import resources
 from pathlib import Path
 
 from tamale.image import MAGIC, ImageError
-from tamale_model import checkpoint, imagefile
-from tamale_model.checkpoint import CheckpointError
+from tamale_model import imagefile, readers
+from tamale_model.readers import CheckpointError
 
 from .runner import build_root
 
-__all__ = ["demonstration", "is_image", "open_image", "source_folder"]
+__all__ = ["demonstration", "is_image", "open_image", "source"]
 
 
 def demonstration():
@@ -28,8 +28,8 @@ def is_image(path):
         return False
 
 
-def source_folder(path):
-    """Return the checkpoint folder that a path means: itself, or that of a .safetensors file.
+def source(path):
+    """Return what a path means: a folder, that of a .safetensors file, or a GGUF file.
 
     Raises
     ------
@@ -41,25 +41,28 @@ def source_folder(path):
         return path
     if path.suffix == ".safetensors" and path.is_file():
         return path.parent
+    if path.suffix == ".gguf" and path.is_file():
+        return path
     if not path.exists():
         raise CheckpointError(f"{path}: no such file or folder")
     raise CheckpointError(
-        f"{path}: neither a Tamale image nor a .safetensors file; pass a Hugging Face folder with "
-        "config.json and model.safetensors, or an image that `tamale pack` wrote"
+        f"{path}: neither a Tamale image nor a .safetensors file nor a .gguf file; pass a Hugging "
+        "Face folder with config.json and model.safetensors, a GGUF file, or an image that "
+        "`tamale pack` wrote"
     )
 
 
-def _digest(config, folder, context):
+def _digest(config, path, context):
     digest = hashlib.sha256(repr((config.to_toml(), context)).encode())
     # Another packer makes another image.
     for package in ("tamale", "tamale_model"):
-        for file in sorted(Path(str(resources.files(package))).glob("*.py")):
+        for file in sorted(Path(str(resources.files(package))).rglob("*.py")):
             digest.update(file.read_bytes())
-    for file in sorted(folder.iterdir()):
-        if file.suffix in (".safetensors", ".json"):
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if file.suffix in (".safetensors", ".json", ".gguf"):
             status = file.stat()
             digest.update(repr((file.name, status.st_size, status.st_mtime_ns)).encode())
-    digest.update(str(folder.resolve()).encode())
+    digest.update(str(path.resolve()).encode())
     return digest.hexdigest()[:16]
 
 
@@ -89,12 +92,13 @@ def open_image(path, config, context=None, progress=None):
                 "give the checkpoint instead of the image"
             )
         return image, Path(path)
-    folder = source_folder(path or demonstration())
-    file = build_root() / "images" / f"{folder.name}.{_digest(config, folder, context)}.img"
+    path = source(path or demonstration())
+    name = path.stem if path.is_file() else path.name
+    file = build_root() / "images" / f"{name}.{_digest(config, path, context)}.img"
     if not file.exists():
         if progress:
-            progress(f"packing {folder.name} for configuration {config.name}")
+            progress(f"packing {name} for configuration {config.name}")
         file.parent.mkdir(parents=True, exist_ok=True)
-        imagefile.build(config, checkpoint.read(folder), file, context)
+        imagefile.build(config, readers.read(path), file, context)
         os.utime(file)
     return imagefile.load(file), file

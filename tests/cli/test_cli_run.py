@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tamale.config import Config
-from tamale_model import checkpoint, imagefile
+from tamale_model import imagefile, readers
 
 _TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(_TESTS / "model"), str(_TESTS / "soc")]
@@ -218,7 +218,7 @@ def _name(pid):
 def test_waves(mute, toml, tmp_path):
     """--waves records every signal of the board."""
     image, path = tmp_path / "model.img", tmp_path / "board.vcd"
-    imagefile.build(FOUR, checkpoint.read(mute), image)
+    imagefile.build(FOUR, readers.read(mute), image)
     own = tamale_json(image, "--config", toml, "--prompt-ids", "1", "--tokens", 1, "--waves", path)
     assert own["equal_to_golden"] is True
     assert path.stat().st_size > 100_000
@@ -355,14 +355,14 @@ def test_foreign_files(tmp_path):
 def test_image_of_another_configuration(mute, toml, tmp_path):
     path = tmp_path / "model.img"
     other = dataclasses.replace(FOUR, code="t4", name="other")
-    imagefile.build(other, checkpoint.read(mute), path)
+    imagefile.build(other, readers.read(mute), path)
     message = refused(path, "--config", toml, "--prompt-ids", "1")
     assert "the image was packed for code = 2, the hardware has 1; pack it again" in message
 
 
 def test_damaged_image(mute, toml, tmp_path):
     path = tmp_path / "model.img"
-    imagefile.build(FOUR, checkpoint.read(mute), path)
+    imagefile.build(FOUR, readers.read(mute), path)
     data = bytearray(path.read_bytes())
     data[-100] ^= 1
     path.write_bytes(data)

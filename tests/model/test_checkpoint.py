@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tamale_model import checkpoint
-from tamale_model.checkpoint import CheckpointError
+from tamale_model import readers
+from tamale_model.readers import CheckpointError
 
 LAYER = "model.layers.1."
 
 
 def test_scale_of_both_classes(tmp_path):
     """The same weights under both meanings of weight_scale give the same model."""
-    multiply = checkpoint.read(checkpoints.write(tmp_path / "a", "autobitlinear"))
-    divide = checkpoint.read(checkpoints.write(tmp_path / "b", "bitlinear"))
+    multiply = readers.read(checkpoints.write(tmp_path / "a", "autobitlinear"))
+    divide = readers.read(checkpoints.write(tmp_path / "b", "bitlinear"))
     for name in ("q", "k", "v", "o", "gate", "up", "down"):
         a, b = getattr(multiply.layers[1], name), getattr(divide.layers[1], name)
         assert np.array_equal(a.values, b.values)
@@ -28,39 +28,39 @@ def test_scale_of_both_classes(tmp_path):
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
 def test_unpacked_trits(tmp_path, dtype):
     """Float weights of -1, 0 and 1 with a weight_scale are trits, not master weights."""
-    packed = checkpoint.read(checkpoints.write(tmp_path / "a", "autobitlinear"))
+    packed = readers.read(checkpoints.write(tmp_path / "a", "autobitlinear"))
 
     def unpack(tensors):
         for name, array in tensors.items():
             if array.dtype == np.uint8:
-                tensors[name] = checkpoint.unpack(array).astype(dtype)
+                tensors[name] = readers.unpack(array).astype(dtype)
 
-    plain = checkpoint.read(checkpoints.write(tmp_path / "b", "autobitlinear", edit=unpack))
+    plain = readers.read(checkpoints.write(tmp_path / "b", "autobitlinear", edit=unpack))
     assert np.array_equal(packed.layers[0].up.values, plain.layers[0].up.values)
     assert packed.layers[0].up.scale == plain.layers[0].up.scale
 
 
 def test_shards_and_head(tmp_path):
-    one = checkpoint.read(checkpoints.write(tmp_path / "a", "autobitlinear"))
-    three = checkpoint.read(checkpoints.write(tmp_path / "b", "autobitlinear", shards=3))
+    one = readers.read(checkpoints.write(tmp_path / "a", "autobitlinear"))
+    three = readers.read(checkpoints.write(tmp_path / "b", "autobitlinear", shards=3))
     assert np.array_equal(one.layers[1].down.values, three.layers[1].down.values)
     assert not np.array_equal(one.head, one.embedding)
-    tied = checkpoint.read(checkpoints.write(tmp_path / "c", "autobitlinear", tied=True))
+    tied = readers.read(checkpoints.write(tmp_path / "c", "autobitlinear", tied=True))
     assert tied.head is tied.embedding
     assert tied.graph.eos == (1, 2)
 
 
 def test_unpack_order():
     packed = np.array([[0b10_01_00_10, 0b01_01_01_01]], dtype=np.uint8)
-    assert checkpoint.unpack(packed).tolist() == [[1, 0], [-1, 0], [0, 0], [1, 0]]
+    assert readers.unpack(packed).tolist() == [[1, 0], [-1, 0], [0, 0], [1, 0]]
     with pytest.raises(CheckpointError, match="field of 3"):
-        checkpoint.unpack(np.array([[0b11]], dtype=np.uint8))
+        readers.unpack(np.array([[0b11]], dtype=np.uint8))
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(1e-3, 1e3))
 def test_master_weights(seed, size):
     weight = (np.random.default_rng(seed).normal(0, size, (8, 12))).astype(np.float32)
-    values, mean = checkpoint.quantise_master(weight)
+    values, mean = readers.quantise_master(weight)
     assert mean == pytest.approx(np.abs(weight.astype(np.float64)).mean(), rel=1e-6)
     assert (np.abs(weight[values == 0]) <= 0.501 * mean).all()
     assert (weight[values == 1] >= 0.499 * mean).all()
@@ -124,20 +124,35 @@ def test_bad_tensors(tmp_path, case):
     edit, message = EDITS[case]
     folder = checkpoints.write(tmp_path / "model", "autobitlinear", edit=edit)
     with pytest.raises(CheckpointError, match=message):
-        checkpoint.read(folder)
+        readers.read(folder)
 
 
 CONFIGS = {
-    "model_type": ({"model_type": "llama"}, "model_type 'llama' is not supported.*'bitnet'"),
+    "model_type": ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported.*'bitnet'"),
+    "other graph": ({"model_type": "llama"}, "ffn_sub_norm.weight' is not part of .*'llama'"),
     "no model_type": ({"model_type": None}, "model_type None is not supported"),
-    "hidden_act": ({"hidden_act": "silu"}, "hidden_act 'silu' is not supported.*'relu2'"),
-    "rope_scaling": ({"rope_scaling": {"type": "linear"}}, "rope_scaling .*linear.*plain rotary"),
-    "rope_type": ({"rope_parameters": {"rope_type": "yarn"}}, "rope_parameters .*'default'"),
+    "hidden_act": ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported.*'relu2'"),
+    "rope_scaling": ({"rope_scaling": {"type": "dynamic"}}, "scaling 'dynamic' is not .*'linear'"),
+    "no factor": ({"rope_scaling": {"type": "linear"}}, "config.json has no 'factor'"),
+    "yarn": (
+        {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}},
+        "'yarn' is not supported in a graph without query and key norms",
+    ),
     "linear_class": (
         {"quantization_config": {"linear_class": "other"}},
         "linear_class 'other' is unknown; use bitlinear or autobitlinear",
     ),
-    "use_rms_norm": ({"quantization_config": {"use_rms_norm": True}}, "use_rms_norm is not"),
+    "use_rms_norm": ({"quantization_config": {"use_rms_norm": True}}, "rms_norm.weight' is miss"),
+    "other quantiser": (
+        {"quantization_config": {"quant_method": "gptq"}},
+        "quant_method 'gptq' is not supported; use the float checkpoint",
+    ),
+    "window": ({"sliding_window": 64, "use_sliding_window": True}, "sliding window of 64 pos"),
+    "experts": ({"num_local_experts": 8}, "num_local_experts = 8 is not supported"),
+    "softcap": ({"attn_logit_softcapping": 30.0}, "attn_logit_softcapping = 30.0 is not supp"),
+    "huge": ({"vocab_size": 10**30}, "vocabulary = 1000000000000000000000000000000, which no"),
+    "odd head": ({"head_dim": 15}, "a head size of 15"),
+    "theta": ({"rope_theta": -1.0}, "rope_theta = -1.0; the file is damaged"),
     "missing size": ({"hidden_size": None}, "config.json has no 'hidden_size'; copy"),
     "text for a number": ({"hidden_size": "wide"}, "value of the wrong kind.*wide"),
     "zero heads": ({"num_attention_heads": 0}, "value of the wrong kind"),
@@ -151,7 +166,7 @@ def test_bad_config(tmp_path, case):
     changes, message = CONFIGS[case]
     folder = checkpoints.write(tmp_path / "model", "autobitlinear", changes=changes)
     with pytest.raises(CheckpointError, match=message):
-        checkpoint.read(folder)
+        readers.read(folder)
 
 
 @pytest.mark.parametrize(
@@ -162,17 +177,17 @@ def test_bad_json(tmp_path, text, message):
     folder = checkpoints.write(tmp_path / "model", "autobitlinear")
     (folder / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=message):
-        checkpoint.read(folder)
+        readers.read(folder)
 
 
 def test_folders(tmp_path):
     with pytest.raises(CheckpointError, match="nowhere: not a folder; pass the folder"):
-        checkpoint.read(tmp_path / "nowhere")
+        readers.read(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="no config.json; pass the folder"):
-        checkpoint.read(tmp_path)
+        readers.read(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(checkpoints.CONFIG))
     with pytest.raises(CheckpointError, match="no .safetensors file; pass a Hugging Face folder"):
-        checkpoint.read(tmp_path)
+        readers.read(tmp_path)
 
 
 @pytest.mark.parametrize("part", [0, 4, 100, 0.5, 0.99])
@@ -182,16 +197,16 @@ def test_truncated_file(tmp_path, part):
     data = file.read_bytes()
     file.write_bytes(data[: part if isinstance(part, int) else int(len(data) * part)])
     with pytest.raises(CheckpointError, match="not a complete safetensors file.*copy it again"):
-        checkpoint.read(folder)
+        readers.read(folder)
 
 
 def test_bad_shards(tmp_path):
     folder = checkpoints.write(tmp_path / "model", "autobitlinear", shards=2)
     (folder / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(CheckpointError, match="00002.safetensors: the index names this shard"):
-        checkpoint.read(folder)
+        readers.read(folder)
     index = folder / "model.safetensors.index.json"
     for text in ("{", "{}", '{"weight_map": [1]}', "[]"):
         index.write_text(text)
         with pytest.raises(CheckpointError, match="not a safetensors index"):
-            checkpoint.read(folder)
+            readers.read(folder)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from random_models import random_model, random_tokens
 from tamale import config as configuration
-from tamale_model import checkpoint, fidelity
+from tamale_model import fidelity, readers
 from tamale_model.reference import FloatSession, Reference
 
 
@@ -89,7 +89,7 @@ def test_agreement_by_hand():
 
 
 def test_demonstration_model(demo_folder):
-    model = checkpoint.read(demo_folder)
+    model = readers.read(demo_folder)
     segments = fidelity.draw_text(model, 256, segment=128)
     config = fidelity.device_config(
         model, configuration.load("ulx3s"), 128, key_planes=5, value_planes=5, head_planes=5

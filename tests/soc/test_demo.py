@@ -7,7 +7,7 @@ import pytest
 import systems
 from systems import golden, same_logits
 from tamale import config as configuration
-from tamale_model import checkpoint, imagefile
+from tamale_model import imagefile, readers
 from tamale_model.tokenizer import Tokenizer
 from tamale_sim import board as boards
 from tamale_sim.generation import peak_bytes_per_cycle
@@ -29,7 +29,7 @@ ROOFLINE = 0.70
 def image(tmp_path_factory):
     """Path and `Image` of the demonstration model."""
     path = tmp_path_factory.mktemp("demo") / "demo.img"
-    imagefile.build(CONFIG, checkpoint.read(demonstration()), path)
+    imagefile.build(CONFIG, readers.read(demonstration()), path)
     return path, imagefile.load(path)
 
 

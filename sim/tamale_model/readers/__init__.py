@@ -13,7 +13,9 @@ from . import gguf, huggingface
 from .errors import CheckpointError
 from .matrices import quantise_master, unpack
 
-__all__ = ["CheckpointError", "open_skeleton", "quantise_master", "read", "unpack"]
+__all__ = [
+    "CheckpointError", "open_skeleton", "quantise_master", "read", "read_tokenizer", "unpack",
+]  # fmt: skip
 
 
 def open_skeleton(path):
@@ -40,6 +42,14 @@ def open_skeleton(path):
             "Face folder with config.json and model.safetensors"
         )
     raise CheckpointError(f"{path}: not a folder; pass the folder of a Hugging Face checkpoint")
+
+
+def read_tokenizer(path):
+    """Return the text of a checkpoint's tokenizer.json, or None, without looking at its weights."""
+    path = Path(path)
+    if path.is_file() and path.suffix != ".safetensors":
+        return gguf.read_tokenizer(path)[0]
+    return huggingface.read_tokenizer(path if path.is_dir() else path.parent)
 
 
 def read(path):

@@ -18,7 +18,7 @@ from .gguf_file import GgufFile
 from .graphs import Skeleton, check_graph, shapes
 from .matrices import BlockMatrix, FloatMatrix, I2sMatrix
 
-__all__ = ["read"]
+__all__ = ["read", "read_tokenizer"]
 
 #: architecture: (activation, sub-norms, norms of heads, rows of q and k interleaved).
 #: llama.cpp's bitnet graph computes SiLU; bitnet.cpp's of b1.58 files squared ReLU.
@@ -39,6 +39,8 @@ _LINEARS = {
     "up": "ffn_up",
     "down": "ffn_down",
 }
+#: Tensors that files carry for other engines: scales that I2_S has in its tail, rotary factors.
+_USELESS = ("_scale", ".scale", "attn_rot_embd.weight", "rope_freqs.weight")
 #: Keys that change the graph, with the values that do not.
 _NEUTRAL = {
     "expert_count": (0,),
@@ -139,12 +141,14 @@ class _File:
     def __init__(self, file):
         self.file = file
         self.codings = {}
+        self.asked = set()
 
     def __contains__(self, name):
         return name in self.file.tensors
 
     def info(self, name, shape=None):
         info = self.file.tensors.get(name)
+        self.asked.add(name)
         if info is None:
             raise CheckpointError(
                 f"tensor {name!r} is missing; the file is of another kind, or one of several "
@@ -259,7 +263,8 @@ def _half_split(heads, size):
 
 def _frequencies(meta, file, graph):
     """Return (frequencies or None, factor of cosines and sines)."""
-    if "rope_freqs.weight" in file:
+    # Only llama's graph looks at them; some bitnet files carry other numbers under the name.
+    if meta.architecture == "llama" and "rope_freqs.weight" in file:
         factors = file.vector("rope_freqs.weight", graph.head_size // 2)
         if not (factors > 0).all():
             raise CheckpointError("rope_freqs.weight has values of 0 or less; the file is damaged")
@@ -340,6 +345,18 @@ def _graph(meta, file, name):
     return graph, attention
 
 
+def _tokenizer(container):
+    try:
+        return vocabulary.tokenizer_json(container.metadata), []
+    except vocabulary.Inexpressible as error:
+        return None, [f"no tokenizer: {error}; give prompts as token numbers"]
+
+
+def read_tokenizer(path):
+    """Return (text of a tokenizer.json or None, notes why there is none)."""
+    return _tokenizer(GgufFile(path))
+
+
 def read(path):
     """Return the `Skeleton` of a GGUF file.
 
@@ -408,9 +425,15 @@ def read(path):
                 * np.float32(attention)
                 for field, name in (("query_norm", "attn_q_norm"), ("key_norm", "attn_k_norm"))
             }
-    if f"blk.{graph.layers}.attn_norm.weight" in file:
+    left = sorted(
+        name
+        for name in container.tensors
+        if name.startswith("blk.") and name not in file.asked and not name.endswith(_USELESS)
+    )
+    if left:
         raise CheckpointError(
-            f"{path}: block_count is {graph.layers}, the file has more layers; it is damaged"
+            f"{path}: tensor {left[0]!r} is not part of a {graph.layers}-layer graph of "
+            f"architecture {meta.architecture!r}, so the file is of another kind"
         )
     tokens = container.metadata.get("tokenizer.ggml.tokens")
     if isinstance(tokens, list) and len(tokens) > graph.vocabulary:
@@ -418,10 +441,7 @@ def read(path):
             f"{path}: {len(tokens)} tokens for an embedding of {graph.vocabulary} rows; "
             "the file is damaged"
         )
-    try:
-        tokenizer, notes = vocabulary.tokenizer_json(container.metadata), []
-    except vocabulary.Inexpressible as error:
-        tokenizer, notes = None, [f"no tokenizer: {error}; give prompts as token numbers"]
+    tokenizer, notes = _tokenizer(container)
     shape = (graph.vocabulary, graph.hidden)
     embedding = file.embedding("token_embd.weight", shape)
     return Skeleton(

@@ -18,7 +18,7 @@ from .graphs import Skeleton, check_graph, shapes
 from .matrices import FloatMatrix, MasterMatrix, MlxMatrix, PackedMatrix, TritMatrix
 from .safetensors import open_folder
 
-__all__ = ["read"]
+__all__ = ["read", "read_tokenizer"]
 
 #: model_type: (activation by default, rope_theta by default), as transformers has them.
 _TYPES = {
@@ -45,6 +45,8 @@ _NEUTRAL = {
     "logits_scaling": (None, 1, 1.0),
     "is_encoder_decoder": (None, False),
 }
+#: Tensors that old exports carry and no graph uses.
+_USELESS = ("rotary_emb.inv_freq", "attn.masked_bias")
 _LINEARS = {
     "q": "self_attn.q_proj",
     "k": "self_attn.k_proj",
@@ -399,14 +401,14 @@ def read(folder):
             {name: files.matrix(prefix + _LINEARS[name], *sizes[name]) for name in LINEARS}
         )
         norms.append(files.norms(prefix, graph, attention))
-    if f"model.layers.{graph.layers}.input_layernorm.weight" in tensors:
+    left = [name for name in tensors.left("model.layers.") if not name.endswith(_USELESS)]
+    if left:
         raise CheckpointError(
-            f"config.json gives {graph.layers} layers, the files have more; "
-            "they are not of one checkpoint"
+            f"tensor {left[0]!r} is not part of a {graph.layers}-layer graph of model_type "
+            f"{files.kind!r}; config.json and files are not of one checkpoint"
         )
     shape = (graph.vocabulary, graph.hidden)
     embedding = files.embedding("model.embed_tokens", shape)
-    tokenizer = folder / "tokenizer.json"
     return Skeleton(
         graph=graph,
         matrices=matrices,
@@ -414,11 +416,13 @@ def read(folder):
         embedding=embedding,
         head=embedding if graph.tied else files.embedding("lm_head", shape),
         final_norm=files.vector("model.norm.weight", graph.hidden),
-        tokenizer=_tokenizer(tokenizer),
+        tokenizer=read_tokenizer(folder),
     )
 
 
-def _tokenizer(path):
+def read_tokenizer(folder):
+    """Return the text of tokenizer.json, or None if there is no such file."""
+    path = folder / "tokenizer.json"
     if not path.is_file():
         return None
     try:

@@ -113,7 +113,7 @@ class Tensors:
     """
 
     def __init__(self, source, arrays):
-        self.source, self._arrays = source, arrays
+        self.source, self._arrays, self._asked = source, arrays, set()
 
     def __contains__(self, name):
         return name in self._arrays
@@ -123,6 +123,7 @@ class Tensors:
 
     def get(self, name, shape=None):
         """Return a tensor; CheckpointError if it is missing or of another shape."""
+        self._asked.add(name)
         if name not in self._arrays:
             raise CheckpointError(
                 f"tensor {name!r} is missing; the checkpoint is of another kind or lacks a file"
@@ -134,6 +135,10 @@ class Tensors:
                 f"config.json asks for {list(shape)}; they are not of one checkpoint"
             )
         return tensor
+
+    def left(self, prefix):
+        """Names that begin with ``prefix`` and that nobody has asked for."""
+        return sorted(n for n in self._arrays if n.startswith(prefix) and n not in self._asked)
 
 
 def open_folder(folder):

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from tamale.image import ImageError
-from tamale_model.checkpoint import CheckpointError
+from tamale_model.readers import CheckpointError
 from tamale_model.tokenizer import TokenizerError
 
 from ..board import BoardError

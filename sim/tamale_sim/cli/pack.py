@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 from tamale import config as configuration
-from tamale_model import checkpoint, imagefile
+from tamale_model import imagefile, readers
 
-from ..models_cache import demonstration, source_folder
+from ..models_cache import demonstration, source
 
 __all__ = ["add", "run"]
 
@@ -17,11 +17,11 @@ def add(subparsers):
     parser = subparsers.add_parser(
         "pack",
         help="memory image of a checkpoint",
-        description="Packs a Hugging Face BitNet checkpoint (packed or master weights) for a "
+        description="Packs a ternary checkpoint (Hugging Face folder or GGUF file) for a "
         "configuration. The image appears only when it is complete.",
     )
     parser.add_argument(
-        "model", nargs="?", help="checkpoint folder (default: the demonstration model)"
+        "model", nargs="?", help="checkpoint folder or GGUF file (default: the demonstration model)"
     )
     parser.add_argument("--config", default="ulx3s", help="preset or TOML file (default: ulx3s)")
     parser.add_argument("--context", type=int, help="positions of a sequence")
@@ -33,9 +33,9 @@ def add(subparsers):
 def run(args):
     """Run the command."""
     config = configuration.load(args.config)
-    folder = source_folder(args.model or demonstration())
-    output = Path(args.output or f"{folder.name}.img")
-    model = checkpoint.read(folder)
+    path = source(args.model or demonstration())
+    output = Path(args.output or f"{path.stem if path.is_file() else path.name}.img")
+    model = readers.read(path)
     shown = sys.stderr.isatty()
 
     def progress(count, expected):

@@ -13,7 +13,7 @@ from tamale_model.session import GoldenSession
 
 from .. import board as boards
 from ..generation import Generation, Job, Token
-from ..models_cache import demonstration, is_image, open_image, source_folder
+from ..models_cache import demonstration, is_image, open_image, source
 from ..protocol import Text
 from ..terminal import Display
 
@@ -32,7 +32,7 @@ def add(subparsers):
         "golden model.",
     )
     parser.add_argument(
-        "model", nargs="?", help="checkpoint folder, .safetensors file or image "
+        "model", nargs="?", help="checkpoint folder, GGUF file or image "
         "(default: the demonstration model)",
     )  # fmt: skip
     parser.add_argument("--config", default="ulx3s", help="preset or TOML file (default: ulx3s)")
@@ -107,13 +107,11 @@ def _tokenizer(args, image):
     """The library's tokenizer of a checkpoint; an image alone cannot take text apart."""
     if args.model is not None and is_image(args.model):
         return None
-    folder = source_folder(args.model or demonstration())
-    file = Path(folder) / "tokenizer.json"
-    if not file.is_file():
-        return None
+    from tamale_model import readers
     from tamale_model.tokenizer import Tokenizer
 
-    return Tokenizer(file.read_text())
+    text = readers.read_tokenizer(source(args.model or demonstration()))
+    return None if text is None else Tokenizer(text)
 
 
 def run(args):
@@ -200,10 +198,10 @@ def _host(backend, args, config, image, prompts, sampling, tokens):
             raise ValueError(
                 "the float reference needs the checkpoint, an image holds integers only"
             )
-        from tamale_model import checkpoint
+        from tamale_model import readers
         from tamale_model.reference import FloatSession
 
-        model = checkpoint.read(source_folder(args.model or demonstration()))
+        model = readers.read(source(args.model or demonstration()))
         session = FloatSession(
             model,
             len(prompts),
