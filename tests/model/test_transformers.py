@@ -138,6 +138,18 @@ def test_demonstration_model(demo_folder):
     check_gates(agreement)
 
 
+def check_reader(folder, model):
+    """Require the reader to give the model that transformers loaded."""
+    read = readers.read(folder)
+    tokens = random_tokens(4, model.graph.vocabulary, 20)
+    got, want = (
+        reference.logits(reference.forward(tokens, reference.cache()))
+        for reference in (Reference(read), Reference(model))
+    )
+    # transformers divides by a scale where the reader multiplies.
+    assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max()
+
+
 #: Quantised graphs: class, how weight_scale is meant, a norm for each matrix, configuration.
 QUANTISED = {
     "bitnet, silu": ("BitNet", "autobitlinear", False, {"hidden_act": "silu"}),
@@ -156,10 +168,10 @@ def test_quantised_graph(tmp_path, form):
     """Codes and accumulators of every layer on the same inputs, and the gates end to end."""
     kind, linear_class, norms, changes = QUANTISED[form]
     made = torch_models.random_float(kind, 5, **changes)
-    torch_model = torch_models.load(
-        torch_models.quantise(made, tmp_path / "model", linear_class, norms=norms)
-    )
+    folder = torch_models.quantise(made, tmp_path / "model", linear_class, norms=norms)
+    torch_model = torch_models.load(folder)
     model = torch_models.neutral(torch_model)
+    check_reader(folder, model)
     segments = fidelity.draw_text(model, 96, segment=96)
     seen, want = run(torch_model, segments)
     sizes = [getattr(layer, name).shape[0] for layer in model.layers for name in LINEARS]
@@ -206,9 +218,12 @@ def check_floats(torch_model, model, arithmetic):
 
 
 @pytest.mark.parametrize("form", FLOAT)
-def test_float_graph(form):
+def test_float_graph(tmp_path, form):
     kind, changes = FLOAT[form]
     torch_model = torch_models.random_float(kind, 7, **changes)
+    torch_model.save_pretrained(tmp_path / "model")
+    if kind != "BitNet":  # whose matrices are read as master weights
+        check_reader(tmp_path / "model", torch_models.neutral(torch_model))
     # A matrix that nobody has quantised is a float product in every arithmetic.
     for arithmetic in ("float", "hf"):
         check_floats(torch_model, torch_models.neutral(torch_model), arithmetic)
