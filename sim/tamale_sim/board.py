@@ -8,13 +8,15 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from amaranth.hdl import Module
+from amaranth.hdl import Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from tamale.gateware.counters import Counter
 from tamale.gateware.sdram import PARTS, SdramController
 from tamale.soc.system import build_firmware, build_soc
 
 from . import memory, verilator
+from .activity import COUNTED, IDLE_CAUSES, Activity
 from .messages import explain, explain_end
 from .protocol import Record, RecordParser, Text, TextOption, commands, text_lines
 from .runner import build_root, to_verilog
@@ -62,6 +64,8 @@ class BoardTop(wiring.Component):
         A beat moves between SoC and memory.
     logit_valid, logit_vector, logit_row, logit_value : Out
         Every logit on its way to the candidates.
+    activity : Out(len(Activity))
+        What goes on in this cycle, see `Activity`.
     """
 
     def __init__(self, config, soc, errors=None):
@@ -82,6 +86,7 @@ class BoardTop(wiring.Component):
                 "logit_vector": Out(4),
                 "logit_row": Out(20),
                 "logit_value": Out(32),
+                "activity": Out(len(Activity)),
             }
         )
 
@@ -123,7 +128,35 @@ class BoardTop(wiring.Component):
         ]
         for name in ("logit_valid", "logit_vector", "logit_row", "logit_value"):
             m.d.comb += getattr(self, name).eq(getattr(accelerator, name))
+        self._activity(m, ram)
         return m
+
+    def _activity(self, m, ram):
+        events = self._soc.accelerator.events
+
+        def event(name):
+            return events[getattr(Counter, name).value]
+
+        seen = {name: event(COUNTED[name]) for name in COUNTED}
+        if self._config.memory == "sdram":
+            seen[Activity.MEMORY_DATA] = ram.read_word | ram.write_word
+            seen[Activity.MEMORY_REFRESH] = ram.refreshing
+        else:  # a beat takes the time of as many words as it holds
+            words = max(1, self._config.bus_width // 16)
+            left = Signal(range(words + 1))
+            with m.If(self.memory_beat):
+                m.d.sync += left.eq(words - 1)
+            with m.Elif(left != 0):
+                m.d.sync += left.eq(left - 1)
+            seen[Activity.MEMORY_DATA] = self.memory_beat | (left != 0)
+            seen[Activity.MEMORY_REFRESH] = Const(0)
+        idle = event("CYCLES") & ~seen[Activity.MEMORY_DATA] & ~seen[Activity.MEMORY_REFRESH]
+        for name, cause in IDLE_CAUSES.items():
+            here = idle if cause is None else idle & event(cause)
+            seen[name] = here
+            idle = idle & ~here
+        for name in Activity:
+            m.d.comb += self.activity[name].eq(seen[name])
 
 
 def build(config, *, waves=None, progress=None, errors=None):
@@ -183,6 +216,8 @@ class Board:
         owes an answer counts as dead.
     limit : int, optional
         Cycles after which the simulation ends.
+    activity : path, optional
+        Where to record what goes on, see `activity.read`.
 
     Raises
     ------
@@ -191,7 +226,9 @@ class Board:
         running board it waits for the next command.
     """
 
-    def __init__(self, executable, config, image, *, trace=None, patience=None, limit=None):
+    def __init__(
+        self, executable, config, image, *, trace=None, patience=None, limit=None, activity=None
+    ):
         self._directory = tempfile.TemporaryDirectory(prefix="tamale.")
         self._logits_path = Path(self._directory.name) / "logits.bin"
         command = [
@@ -202,6 +239,7 @@ class Board:
             ("--trace", trace and Path(trace).absolute()),
             ("--patience", patience),
             ("--limit", limit),
+            ("--activity", activity and Path(activity).absolute()),
         ):
             if value is not None:
                 command += [name, str(value)]

@@ -1,6 +1,7 @@
 // Runs a simulated board without a test framework: clock, reset, serial port, logit trace.
 //
 //     board [+image=FILE] [--logits FILE] [--trace FILE] [--divisor N] [--limit CYCLES] [--patience CYCLES]
+//           [--activity FILE]
 //
 // Bytes of the board's serial port go to standard output, bytes of standard input to the board. After a
 // record `idle` the board has nothing to do until a byte comes, so time stands still until then.
@@ -109,6 +110,27 @@ private:
     bool idle_ = false, line_ = false;
 };
 
+// Counts, for every 64 cycles, those in which each bit of `activity` was set: 16-bit numbers, one per bit.
+class ActivityRecorder {
+public:
+    explicit ActivityRecorder(FILE* file) : file_(file) {}
+
+    void add(uint32_t activity) {
+        for (uint32_t rest = activity; rest; rest &= rest - 1) ++counts_[__builtin_ctz(rest)];
+        if (++cycles_ == 64) {
+            fwrite(counts_, sizeof *counts_, BITS, file_);
+            memset(counts_, 0, sizeof counts_);
+            cycles_ = 0;
+        }
+    }
+
+private:
+    static const unsigned BITS = 17;
+    FILE* file_;
+    unsigned cycles_ = 0;
+    uint16_t counts_[32] = {};
+};
+
 volatile sig_atomic_t terminated = 0;
 
 }  // namespace
@@ -120,12 +142,13 @@ int main(int argc, char** argv) {
 #endif
     VerilatedContext context;
     context.commandArgs(argc, argv);
-    const char *logits_path = nullptr, *trace_path = nullptr;
+    const char *logits_path = nullptr, *trace_path = nullptr, *activity_path = nullptr;
     unsigned divisor = 80;
     uint64_t limit = UINT64_MAX, patience = 5000000;
     for (int i = 1; i + 1 < argc; ++i) {
         if (!strcmp(argv[i], "--logits")) logits_path = argv[++i];
         else if (!strcmp(argv[i], "--trace")) trace_path = argv[++i];
+        else if (!strcmp(argv[i], "--activity")) activity_path = argv[++i];
         else if (!strcmp(argv[i], "--divisor")) divisor = atoi(argv[++i]);
         else if (!strcmp(argv[i], "--limit")) limit = strtoull(argv[++i], nullptr, 0);
         else if (!strcmp(argv[i], "--patience")) patience = strtoull(argv[++i], nullptr, 0);
@@ -139,6 +162,9 @@ int main(int argc, char** argv) {
 #endif
     FILE* logits = logits_path ? fopen(logits_path, "wb") : nullptr;
     if (logits_path && !logits) return perror(logits_path), 2;
+    FILE* activity = activity_path ? fopen(activity_path, "wb") : nullptr;
+    if (activity_path && !activity) return perror(activity_path), 2;
+    ActivityRecorder recorder(activity);
     fcntl(STDIN_FILENO, F_SETFL, fcntl(STDIN_FILENO, F_GETFL) | O_NONBLOCK);
 
     // What the Verilog models print is no output of the board.
@@ -179,6 +205,7 @@ int main(int argc, char** argv) {
             uint32_t record[2] = {uint32_t(top.logit_vector) << 28 | top.logit_row, top.logit_value};
             fwrite(record, sizeof record, 1, logits);
         }
+        if (activity) recorder.add(top.activity);
         top.uart_rx = serial.transmit(input);
         top.clk = 0;
         top.eval();
@@ -232,6 +259,7 @@ int main(int argc, char** argv) {
     if (trace_path) trace.close();
 #endif
     if (logits) fclose(logits);
+    if (activity) fclose(activity);
     fflush(stdout);
     double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     fprintf(stderr, "{\"reason\": \"%s\", \"cycles\": %llu, \"seconds\": %.3f, \"violation\": %u, \"exit_code\": %u}\n",

@@ -53,6 +53,8 @@ class Accelerator(wiring.Component):
         High while an enabled event is pending.
     logit_valid, logit_vector, logit_row, logit_value : Out(1), Out(4), Out(20), Out(signed(32))
         What enters the candidate lists, padding included, for simulations to compare.
+    events : Out(len(Counter))
+        What the performance counters count, for simulations to record.
 
     Attributes
     ----------
@@ -72,6 +74,7 @@ class Accelerator(wiring.Component):
                 "logit_vector": Out(4),
                 "logit_row": Out(20),
                 "logit_value": Out(signed(32)),
+                "events": Out(len(Counter)),
             }
         )
 
@@ -399,6 +402,7 @@ class Accelerator(wiring.Component):
         events |= {counter: executor.activity == unit for counter, unit in activity.items()}
         for counter in Counter:
             m.d.comb += counters.events[counter.value].eq(events[counter])
+        m.d.comb += self.events.eq(counters.events)
         m.d.comb += [
             counters.clear.eq(regs.control.clear_counters),
             counters.snapshot.eq(executor.complete),
