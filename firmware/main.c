@@ -18,6 +18,7 @@ static struct {
 } layout;
 
 static struct sequence {
+    uint32_t cached; /* positions that the cache holds already */
     uint32_t prompt_length, position, last, made;
     bool active;
     struct sampler sampler;
@@ -284,7 +285,8 @@ static bool prefill(uint32_t sequence) {
         struct driver_slot slots[SEQUENCES_MAX];
         uint32_t count = s->prompt_length - first < vectors ? s->prompt_length - first : vectors;
         for (uint32_t i = 0; i < count; i++)
-            slots[i] = slot_of(sequence, layout.prompts[sequence * context + first + i], first + i);
+            slots[i] = slot_of(sequence, layout.prompts[sequence * context + first + i],
+                               s->cached + first + i);
         bool final = first + count == s->prompt_length, head = final || request.all_logits;
         if (!wait_for(driver_queue_depth() - 1)) return false;
         submit(slots, count, head);
@@ -294,7 +296,7 @@ static bool prefill(uint32_t sequence) {
             job_cycles(&cycles, &head_cycles);
             report_job(count, true, cycles, head_cycles);
         }
-        s->position = first + count;
+        s->position = s->cached + first + count;
         if (stopped) {
             if (!wait_for(0)) return false;
             return true;
@@ -394,7 +396,8 @@ static bool read_sequence(uint32_t *sequence) {
 static bool append(uint32_t sequence, uint32_t token) {
     struct sequence *s = &sequences[sequence];
     uint32_t context = word(TAMALE_IMAGE_CONTEXT_WORD);
-    if (token >= word(TAMALE_IMAGE_VOCABULARY_WORD) || s->prompt_length >= context) return false;
+    if (token >= word(TAMALE_IMAGE_VOCABULARY_WORD) || s->cached + s->prompt_length >= context)
+        return false;
     layout.prompts[sequence * context + s->prompt_length++] = token;
     return true;
 }
@@ -453,6 +456,33 @@ static bool take_token(void *refused, uint32_t token) {
     return true;
 }
 
+/* "cached SEQUENCE POSITIONS": the cache holds these, the prompt comes after them. */
+static void command_cached(void) {
+    uint32_t sequence, positions;
+    if (unfinished_text() || !read_sequence(&sequence)) return;
+    if (!console_number(&positions) || !console_end() ||
+        positions >= word(TAMALE_IMAGE_CONTEXT_WORD) || sequences[sequence].prompt_length) {
+        error("bad_cached");
+        record_number("context", word(TAMALE_IMAGE_CONTEXT_WORD));
+        record_number("prompt_tokens", sequences[sequence].prompt_length);
+        record_end();
+        return;
+    }
+    sequences[sequence].cached = positions;
+}
+
+/* The tokenizer works where the caches are. */
+static bool cache_in_use(void) {
+    for (uint32_t i = 0; i < SEQUENCES_MAX; i++)
+        if (sequences[i].cached) {
+            error("cache_in_use");
+            record_number("sequence", i);
+            record_end();
+            return true;
+        }
+    return false;
+}
+
 /* "text SEQUENCE OPTIONS TEXT": the text's tokens, as far as they are certain. */
 static void command_text(void) {
     uint32_t sequence, options, refused;
@@ -467,7 +497,7 @@ static void command_text(void) {
         record_end();
         return;
     }
-    if (sequence != text.sequence && unfinished_text()) return;
+    if (cache_in_use() || (sequence != text.sequence && unfinished_text())) return;
     if (!text.unfinished) {
         hal_data_cache_invalidate();
         tokenizer_begin(&text.tokenizer, options);
@@ -538,7 +568,8 @@ static bool same(const char *a, const char *b) {
 }
 
 static void clear(void) {
-    for (uint32_t i = 0; i < SEQUENCES_MAX; i++) sequences[i].prompt_length = 0;
+    for (uint32_t i = 0; i < SEQUENCES_MAX; i++)
+        sequences[i].prompt_length = sequences[i].cached = 0;
     text.unfinished = false;
 }
 
@@ -550,6 +581,8 @@ static void serve(void) {
         while (!console_word(command) && !console_bad()) console_next_line();
         if (same(command, "prompt") && !console_bad())
             command_prompt();
+        else if (same(command, "cached") && !console_bad())
+            command_cached();
         else if (same(command, "text") && !console_bad())
             command_text();
         else if (same(command, "clear") && !console_bad())

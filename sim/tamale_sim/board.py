@@ -349,7 +349,7 @@ class Board:
 
     def start(
         self, prompts, tokens, *, sampling=(0.0, 0, 0), all_logits=False,
-        text_options=TextOption.SPECIAL,
+        text_options=TextOption.SPECIAL, cached=(),
     ):  # fmt: skip
         """Start a generation; its events are `events_to_idle`.
 
@@ -357,6 +357,8 @@ class Board:
         ----------
         prompts : list of list of int or str
             Tokens, and texts that the board makes tokens of.
+        cached : sequence of int
+            Positions that the caches hold already, see `protocol.commands`.
 
         Returns
         -------
@@ -364,7 +366,7 @@ class Board:
             What the board made of each prompt's texts.
         """
         made = [[] for _ in prompts]
-        for line in commands(prompts, tokens, sampling, all_logits, text_options):
+        for line in commands(prompts, tokens, sampling, all_logits, text_options, cached):
             self.send(line)
             if not line.startswith(b"generate"):
                 self._tokens(made)

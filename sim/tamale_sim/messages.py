@@ -44,6 +44,10 @@ ERRORS = {
     "normalise it first and say so with option 4",
     "text_unfinished": "the text for sequence {sequence} was to go on; send its end first, "
     "or clear",
+    "bad_cached": "the cache of a sequence without prompt can hold fewer than {context} positions; "
+    "send `clear` and a smaller number",
+    "cache_in_use": "the cache of sequence {sequence} is in use, so the board cannot take text "
+    "apart there; send tokens, or `clear` first",
     "empty_prompt": "sequence {sequence} has no prompt; send one of at least one token first",
 }
 

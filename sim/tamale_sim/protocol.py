@@ -112,7 +112,7 @@ def text_lines(sequence, text, options=TextOption.SPECIAL):
     yield b"text %d %d %s" % (sequence, options, b"".join(pieces))
 
 
-def commands(prompts, tokens, sampling, all_logits, text_options=TextOption.SPECIAL):
+def commands(prompts, tokens, sampling, all_logits, text_options=TextOption.SPECIAL, cached=()):
     """Yield the command lines, as bytes, that run prompts.
 
     Parameters
@@ -125,9 +125,14 @@ def commands(prompts, tokens, sampling, all_logits, text_options=TextOption.SPEC
         Temperature, top-k, seed.
     all_logits : bool
     text_options : TextOption
+    cached : sequence of int
+        Positions that the cache of each sequence holds already; its prompt comes after them.
     """
     temperature, top_k, seed = sampling
     yield b"clear"
+    for sequence, positions in enumerate(cached):
+        if positions:
+            yield b"cached %d %d" % (sequence, positions)
     for sequence, prompt in enumerate(prompts):
         for is_text, parts in itertools.groupby(prompt, lambda part: isinstance(part, str | bytes)):
             if is_text:

@@ -148,10 +148,7 @@ def measure(config, image, file, *, start=0, prompt=33, tokens=4, progress=None)
         if progress:
             progress(f"board decodes {tokens} tokens at {size} positions")
         with boards.Board(executable, config, memory, activity=recording) as board:
-            if start:
-                board.send(f"cached 0 {start}")
-                board.expect("idle")
-            events = [e for e in board.run([text], tokens) if isinstance(e, Record)]
+            events = [e for e in board.run([text], tokens, cached=[start]) if isinstance(e, Record)]
         bins = activity.jobs(activity.read(recording))
     made = [int(e["id"]) for e in events if e.kind == "token"]
     if made != expected[: len(made)] or len(made) < 2:
