@@ -29,9 +29,12 @@ def open_skeleton(path):
                     f"{path}: holds {len(files)} GGUF files; pass the one that is meant"
                 )
             return gguf.read(files[0])
-        return huggingface.read(path)
+        # What `tamale quantise` wrote; imported here because it is made of the modules beside us.
+        from tamale_model.quantise import neutral
+
+        return neutral.read(path) if neutral.is_neutral(path) else huggingface.read(path)
     if path.suffix == ".safetensors" and path.is_file():
-        return huggingface.read(path.parent)
+        return open_skeleton(path.parent)
     if path.is_file():
         with open(path, "rb") as file:
             magic = file.read(4)
