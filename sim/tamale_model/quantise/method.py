@@ -47,7 +47,7 @@ class Method:
     aware: bool = True
     searched: bool = True
     refits: int = 2
-    correction: float = 0.0
+    correction: float = 1.0
     damping: float = 0.01
     int8: bool = True
 

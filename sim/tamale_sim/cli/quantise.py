@@ -193,8 +193,11 @@ def _quantise(args, model):
 
     try:
         losses = judge.losses(layers()) if judge else [None for _ in layers()][:0]
-    finally:
+    except KeyboardInterrupt:
         progress.close()
+        print("tamale: give the same command again to go on from here", file=sys.stderr)
+        raise
+    progress.close()
     description = {
         "method": "gptq",
         "source": graph.name,
@@ -219,8 +222,9 @@ def _quantise(args, model):
         )  # fmt: skip
         return
     group_text = "whole rows" if group == 0 else f"groups of {group}"
+    unit = "trit" if args.trits == 1 else "trits"
     print(
-        f"{writer.path}: {graph.name}, {args.trits} trits in {group_text}, {bits:.2f} bits a "
+        f"{writer.path}: {graph.name}, {args.trits} {unit} in {group_text}, {bits:.2f} bits a "
         f"weight, {seconds:.0f} s"
     )
     if losses:
