@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
-__all__ = ["CONFIG", "KINDS", "tensors", "write"]
+__all__ = ["CONFIG", "KINDS", "save_file", "tensors", "write"]
 
 #: Sizes of the checkpoints; transformers needs heads * head_dim = hidden_size.
 CONFIG = {

@@ -198,6 +198,8 @@ def dequantise(number, raw, columns):
         blocks = np.ascontiguousarray(raw).reshape(-1, coding.bytes)
         values = coding.values(blocks) * coding.scales(blocks)[:, None]
         return values.reshape(len(raw), columns)
+    if not len(raw):
+        return np.zeros((0, columns), np.float32)
     if number in PLAIN:
         return np.ascontiguousarray(raw).view(PLAIN[number]).astype(np.float32)
     with np.errstate(all="ignore"):  # hostile scales; the caller checks for infinities

@@ -202,12 +202,10 @@ class BlockMatrix(Matrix):
 
     def plan(self):
         """Coarsest form of the blocks' scales."""
-        level = structure.coarsest(self._scales())
-        size = self.coding.weights if level == structure.GROUP else 0
         # Rows by the thousand, so that the codes of a large matrix are not copied at once.
         parts = np.array_split(self._blocks(), max(1, self.raw.size >> 24))
         planes = 2 if any(self.coding.has_two(part) for part in parts) else 1
-        return structure.Plan(level, size, planes)
+        return structure.coarsest(self._scales(), self.coding.weights, planes)
 
     def _read(self, plan):
         flat = np.ascontiguousarray(self.raw).reshape(-1, self.coding.bytes)
@@ -274,10 +272,9 @@ class MlxMatrix(Matrix):
 
     def plan(self):
         """Coarsest form of the groups' scales."""
-        level = structure.coarsest(to_float32(self.name, self.scales))
         words = self.packed
         planes = 2 if (words & words >> 1 & 0x55555555).any() else 1
-        return structure.Plan(level, self.group_size if level == structure.GROUP else 0, planes)
+        return structure.coarsest(to_float32(self.name, self.scales), self.group_size, planes)
 
     def _read(self, plan):
         values, scales = mlx_rows(self.packed, self.scales, slice(None))

@@ -6,6 +6,7 @@ coarsest form that is exactly equal.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -58,14 +59,24 @@ def merge(plans):
     return Plan(level, size, max(plan.planes for plan in ternary))
 
 
-def coarsest(scales):
-    """Return the level of scales float32 [rows, groups]; zeros agree with everything."""
-    magnitude = np.abs(scales)
-    top = magnitude.max(axis=1, keepdims=True, initial=0)
-    if not ((magnitude == 0) | (magnitude == top)).all():
-        return GROUP
-    whole = top.max(initial=0)
-    return TENSOR if ((top == 0) | (top == whole)).all() else ROW
+def _agree(scales):
+    """Largest of the last axis if all others there are equal to it or zero, else None."""
+    top = scales.max(axis=-1, initial=0)
+    return top if ((scales == 0) | (scales == top[..., None])).all() else None
+
+
+def coarsest(scales, group_size, planes=1):
+    """Return the coarsest `Plan` for scales float32 [rows, groups]; zeros agree with everything."""
+    scales = np.abs(scales)
+    rows = _agree(scales)
+    if rows is not None:
+        return Plan(ROW if _agree(rows) is None else TENSOR, 0, planes)
+    while scales.shape[1] % 2 == 0:
+        pairs = _agree(scales.reshape(len(scales), -1, 2))
+        if pairs is None:
+            break
+        scales, group_size = pairs, 2 * group_size
+    return Plan(GROUP, group_size, planes)
 
 
 def linear(values, scales, group_size, plan, factor=1.0):
@@ -95,20 +106,16 @@ def linear(values, scales, group_size, plan, factor=1.0):
     if plan.level == ROW:
         top = scales.max(axis=1, keepdims=True).astype(np.float32)
         return Linear(values, plan.planes, factor, top, 0)
-    size = plan.group_size or group_size
-    if size != group_size:
-        if group_size % size:
-            raise ValueError(f"groups of {group_size} do not divide into groups of {size}")
-        scales = np.repeat(scales, group_size // size, axis=1)[:, : -(-k // size)]
+    size = plan.group_size
+    common = math.gcd(size, group_size)
+    scales = np.repeat(scales, group_size // common, axis=1)
+    scales = scales.reshape(rows, -1, size // common).max(axis=2)
     return Linear(values, plan.planes, factor, scales, size)
 
 
 def _scales(weights, size):
     """Largest magnitudes [rows, groups] if all nonzero ones of a group are equal, else None."""
-    rows, k = weights.shape
-    grouped = np.abs(weights).reshape(rows, k // size, size)
-    top = grouped.max(axis=2)
-    return top if ((grouped == 0) | (grouped == top[:, :, None])).all() else None
+    return _agree(np.abs(weights).reshape(len(weights), -1, size))
 
 
 def find(weights):
@@ -127,6 +134,5 @@ def find(weights):
             continue
         scales = _scales(weights, size)
         if scales is not None:
-            level = coarsest(scales) if size == k else GROUP
-            return Plan(level, 0 if level != GROUP else size), scales, size
+            return (coarsest(scales, size) if size == k else Plan(GROUP, size)), scales, size
     return Plan(FLOAT), None, 0
