@@ -204,18 +204,23 @@ static bool wait_for(uint32_t pending) {
     return true;
 }
 
-static void report_job(uint32_t slots, bool head, uint64_t cycles, uint64_t head_cycles) {
+/* A finished job with a head: what the next one overwrites. */
+struct finished {
+    uint32_t slots;
+    uint64_t cycles, head_cycles;
+    struct scalar unit[SEQUENCES_MAX]; /* value of a logit unit */
+};
+
+static void report_job(const struct finished *job) {
     record_begin("job");
-    record_number("slots", slots);
-    record_number("head", head);
-    record_number("cycles", cycles);
-    record_number("head_cycles", head_cycles);
-    if (head)
-        for (uint32_t slot = 0; slot < slots; slot++) {
-            struct scalar unit = driver_scalar(slot, word(TAMALE_IMAGE_LOGIT_SCALAR_WORD));
-            record_number("m", unit.mantissa);
-            record_signed("e", unit.exponent);
-        }
+    record_number("slots", job->slots);
+    record_number("head", 1);
+    record_number("cycles", job->cycles);
+    record_number("head_cycles", job->head_cycles);
+    for (uint32_t slot = 0; slot < job->slots; slot++) {
+        record_number("m", job->unit[slot].mantissa);
+        record_signed("e", job->unit[slot].exponent);
+    }
     record_end();
 }
 
@@ -230,6 +235,13 @@ static void job_cycles(uint64_t *cycles, uint64_t *head_cycles) {
     head_cycles_before = head_now;
 }
 
+static void finish_job(struct finished *job, uint32_t slots) {
+    job->slots = slots;
+    job_cycles(&job->cycles, &job->head_cycles);
+    for (uint32_t slot = 0; slot < slots; slot++)
+        job->unit[slot] = driver_scalar(slot, word(TAMALE_IMAGE_LOGIT_SCALAR_WORD));
+}
+
 static struct driver_slot slot_of(uint32_t sequence, uint32_t token, uint32_t position) {
     return (struct driver_slot){
         token, position, layout.kv_base + sequence * word(TAMALE_IMAGE_KV_SEQUENCE_BYTES_WORD)};
@@ -241,13 +253,12 @@ static void submit(const struct driver_slot *slots, uint32_t count, bool head) {
 }
 
 /* Samples the next token of a sequence from a slot's candidates. */
-static void sample(uint32_t sequence, uint32_t slot) {
+static void sample(uint32_t sequence, uint32_t slot, struct scalar unit) {
     struct candidate best[TAMALE_ACCELERATOR_CANDIDATES_INIT];
     uint32_t count = driver_candidates(slot, best);
     struct sequence *s = &sequences[sequence];
     candidates_sort(best, count);
-    s->last = sampler_pick(&s->sampler, best, count,
-                           driver_scalar(slot, word(TAMALE_IMAGE_LOGIT_SCALAR_WORD)));
+    s->last = sampler_pick(&s->sampler, best, count, unit);
     s->made++;
     const char *reason = is_stop(s->last)                                        ? "stop"
                          : s->made >= request.tokens                             ? "length"
@@ -290,11 +301,11 @@ static bool prefill(uint32_t sequence) {
         bool final = first + count == s->prompt_length, head = final || request.all_logits;
         if (!wait_for(driver_queue_depth() - 1)) return false;
         submit(slots, count, head);
-        uint64_t cycles, head_cycles;
+        struct finished job;
         if (head) {
             if (!wait_for(0)) return false;
-            job_cycles(&cycles, &head_cycles);
-            report_job(count, true, cycles, head_cycles);
+            finish_job(&job, count);
+            report_job(&job);
         }
         s->position = s->cached + first + count;
         if (stopped) {
@@ -302,7 +313,7 @@ static bool prefill(uint32_t sequence) {
             return true;
         }
         if (final) {
-            sample(sequence, count - 1);
+            sample(sequence, count - 1, job.unit[count - 1]);
             report_token(sequence);
         }
     }
@@ -312,7 +323,7 @@ static bool prefill(uint32_t sequence) {
 static void generate(void) {
     stopped = false;
     uint64_t cycles, head_cycles;
-    job_cycles(&cycles, &head_cycles);
+    job_cycles(&cycles, &head_cycles); /* of what came before */
     for (uint32_t i = 0; i < request.sequences; i++) {
         sequences[i].position = sequences[i].made = 0;
         sequences[i].last = NO_TOKEN;
@@ -322,21 +333,27 @@ static void generate(void) {
     }
     for (uint32_t i = 0; i < request.sequences && !stopped; i++)
         if (!prefill(i)) return;
+    /* The accelerator has its next job before the last one's tokens are printed: the serial port
+     * takes longer than the sampler. */
+    struct finished job = {0};
+    uint32_t who[SEQUENCES_MAX];
     for (;;) {
         struct driver_slot slots[SEQUENCES_MAX];
-        uint32_t who[SEQUENCES_MAX], count = 0;
+        uint32_t next[SEQUENCES_MAX], count = 0;
         for (uint32_t i = 0; i < request.sequences && !stopped; i++)
             if (sequences[i].active) {
-                who[count] = i;
+                next[count] = i;
                 slots[count++] = slot_of(i, sequences[i].last, sequences[i].position++);
             }
+        if (count) submit(slots, count, true);
+        if (job.slots) {
+            report_job(&job);
+            for (uint32_t i = 0; i < job.slots; i++) report_token(who[i]);
+        }
         if (!count) break;
-        submit(slots, count, true);
         if (!wait_for(0)) return;
-        job_cycles(&cycles, &head_cycles);
-        for (uint32_t i = 0; i < count; i++) sample(who[i], i);
-        report_job(count, true, cycles, head_cycles);
-        for (uint32_t i = 0; i < count; i++) report_token(who[i]);
+        finish_job(&job, count);
+        for (uint32_t i = 0; i < count; i++) sample(who[i] = next[i], i, job.unit[i]);
     }
     for (uint32_t i = 0; i < request.sequences; i++) report_end(i);
 }
@@ -448,12 +465,29 @@ static void command_prompt(void) {
 }
 
 #define TEXT_MORE 2u
-#define TEXT_OPTIONS (TOKENIZER_SPECIAL | TEXT_MORE | TOKENIZER_NORMALISED)
+#define TEXT_START 8u
+#define TEXT_OPTIONS (TOKENIZER_SPECIAL | TEXT_MORE | TOKENIZER_NORMALISED | TEXT_START)
 
 static bool take_token(void *refused, uint32_t token) {
-    if (!append(text.sequence, token)) return *(uint32_t *)refused = token, false;
-    record_number("id", token);
-    return true;
+    if (append(text.sequence, token)) return true;
+    *(uint32_t *)refused = token;
+    return false;
+}
+
+/* Runs the tokenizer over what has come and reports the new tokens. */
+static enum tokenizer_result run_text(bool final, uint32_t before, uint32_t *refused) {
+    uint64_t start = hal_cycles();
+    enum tokenizer_result result = tokenizer_run(&text.tokenizer, final, take_token, refused);
+    uint64_t cycles = hal_cycles() - start;
+    record_begin("tokens");
+    record_number("sequence", text.sequence);
+    record_number("cycles", cycles);
+    const volatile uint32_t *prompt =
+        layout.prompts + text.sequence * word(TAMALE_IMAGE_CONTEXT_WORD);
+    for (; before < sequences[text.sequence].prompt_length; before++)
+        record_number("id", prompt[before]);
+    record_end();
+    return result;
 }
 
 /* "cached SEQUENCE POSITIONS": the cache holds these, the prompt comes after them. */
@@ -513,12 +547,9 @@ static void command_text(void) {
         record_end();
         return;
     }
-    if (!result) {
-        record_begin("tokens");
-        record_number("sequence", sequence);
-        result = tokenizer_run(&text.tokenizer, !(options & TEXT_MORE), take_token, &refused);
-        record_end();
-    }
+    uint32_t before = sequences[sequence].prompt_length, bos = word(TAMALE_IMAGE_BOS_WORD);
+    if (options & TEXT_START && !before && bos != NO_TOKEN) append(sequence, bos);
+    if (!result) result = run_text(!(options & TEXT_MORE), before, &refused);
     text.unfinished = !result && options & TEXT_MORE;
     if (result == TOKENIZER_REFUSED) {
         refuse(refused);

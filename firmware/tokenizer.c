@@ -70,6 +70,7 @@ void tokenizer_begin(struct tokenizer *t, uint32_t options) {
     t->start = t->length = t->checked = t->scanned = 0;
     t->mark = t->added_bytes = 0;
     t->opens = true;
+    t->behind = false;
     if (!flag(t, TAMALE_TOKENIZER_FLAG_PREFIX)) return;
     /* The first place is kept for the space that may come before the text. */
     t->start = t->length = t->checked = t->scanned = 1;
@@ -78,6 +79,15 @@ void tokenizer_begin(struct tokenizer *t, uint32_t options) {
 bool tokenizer_put(struct tokenizer *t, uint8_t byte) {
     if (t->length == t->capacity) return false;
     t->text[t->length++] = byte;
+    /* U+2581 is what such vocabularies write for a space. */
+    if (byte == 0x81 && flag(t, TAMALE_TOKENIZER_FLAG_CHARACTERS) && t->length - t->start >= 3 &&
+        t->text[t->length - 2] == 0x96 && t->text[t->length - 3] == 0xE2) {
+        t->length -= 2;
+        t->text[t->length - 1] = ' ';
+        /* It may have looked like an unknown character before it was complete. */
+        if (t->scanned > t->length - 1) t->scanned = t->length - 1;
+        if (t->checked > t->length - 1) t->checked = t->length - 1;
+    }
     return true;
 }
 
@@ -312,6 +322,33 @@ static uint32_t lookup(const struct tokenizer *t, const uint8_t *bytes, uint32_t
     return NONE;
 }
 
+/* Symbols of a word, one for each character that is a token and one for each byte of others. */
+static uint32_t character_symbols(struct tokenizer *t, uint32_t at, uint32_t length, uint32_t *token) {
+    const uint32_t *tokens = table(t, TAMALE_TOKENIZER_BYTES_WORD);
+    uint32_t count = 0;
+    for (uint32_t end = at + length; at < end;) {
+        uint32_t bytes = character_at(t, at, end, true).bytes;
+        token[count] = lookup(t, t->text + at, bytes);
+        if (token[count] != NONE)
+            count++;
+        else
+            for (uint32_t i = 0; i < bytes; i++) token[count++] = tokens[t->text[at + i]];
+        at += bytes;
+    }
+    return count;
+}
+
+/* The same, one for each byte. A byte that the vocabulary lacks is left out, as the library does. */
+static uint32_t byte_symbols(struct tokenizer *t, uint32_t at, uint32_t length, uint32_t *token) {
+    const uint32_t *tokens = table(t, TAMALE_TOKENIZER_BYTES_WORD);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < length; i++) {
+        token[count] = tokens[t->text[at + i]];
+        if (token[count] != NONE) count++;
+    }
+    return count;
+}
+
 /* Gives the tokens of a word. */
 static bool word_tokens(struct tokenizer *t, uint32_t at, uint32_t length, tokenizer_sink sink,
                         void *context) {
@@ -319,14 +356,10 @@ static bool word_tokens(struct tokenizer *t, uint32_t at, uint32_t length, token
         uint32_t token = lookup(t, t->text + at, length);
         if (token != NONE) return sink(context, token);
     }
-    const uint32_t *tokens = table(t, TAMALE_TOKENIZER_BYTES_WORD);
     struct tokenizer_symbols *s = length <= TOKENIZER_SHORT_WORD ? &t->brief : &t->full;
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < length; i++) {
-        s->token[count] = tokens[t->text[at + i]];
-        /* A byte that the vocabulary lacks is left out, as the library does. */
-        if (s->token[count] != NONE) count++;
-    }
+    uint32_t count = flag(t, TAMALE_TOKENIZER_FLAG_CHARACTERS)
+                         ? character_symbols(t, at, length, s->token)
+                         : byte_symbols(t, at, length, s->token);
     if (!count) return true;
     merge(t, s, count);
     for (uint32_t i = 0; i != LAST; i = s->next[i])
@@ -394,6 +427,13 @@ static bool words(struct tokenizer *t, tokenizer_sink sink, void *context) {
     return true;
 }
 
+/* Puts a space before a part of the text where the vocabulary's kind asks for one. */
+static void open_part(struct tokenizer *t) {
+    if (t->text[t->start] == ' ' && !flag(t, TAMALE_TOKENIZER_FLAG_PREFIX_ALWAYS)) return;
+    if (t->behind && flag(t, TAMALE_TOKENIZER_FLAG_PREFIX_FIRST)) return;
+    t->text[--t->start] = ' ';
+}
+
 static bool run(struct tokenizer *t, bool final, tokenizer_sink sink, void *context) {
     for (;;) {
         scan(t, final);
@@ -401,15 +441,14 @@ static bool run(struct tokenizer *t, bool final, tokenizer_sink sink, void *cont
         t->closed = final || t->added_bytes;
         if (t->opens && t->start < t->end) {
             t->opens = false;
-            if (flag(t, TAMALE_TOKENIZER_FLAG_PREFIX) && t->text[t->start] != ' ')
-                t->text[--t->start] = ' ';
+            if (flag(t, TAMALE_TOKENIZER_FLAG_PREFIX)) open_part(t);
         }
         if (!words(t, sink, context)) return false;
         if (!t->added_bytes) return true;
         if (!sink(context, t->added)) return false;
         t->start = t->scanned += t->added_bytes;
         t->added_bytes = 0;
-        t->opens = true;
+        t->opens = t->behind = true;
     }
 }
 

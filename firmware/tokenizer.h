@@ -1,4 +1,4 @@
-/* Byte-level BPE with the tables of an image, see "Tokenizer" in docs/reference/image.md.
+/* Byte-pair encoding with the tables of an image, see "Tokenizer" in docs/reference/image.md.
  *
  * Text comes in pieces of any length; what cannot change any more becomes tokens at once. The numbers
  * are those of the Hugging Face library `tokenizers`, or there is an error: never others. A byte that is
@@ -58,7 +58,8 @@ struct tokenizer {
     uint32_t scanned;          /* no added token begins before */
     uint32_t added, added_bytes; /* the one that begins there, its length; 0 for none */
     uint32_t end;              /* of the text that the matcher may see */
-    bool opens, closed, starved;
+    bool opens, behind; /* a part of the text begins; one has begun before */
+    bool closed, starved;
     uint32_t first, last, kind; /* of the range of characters that was looked up last */
     uint32_t brief_words[3 * TOKENIZER_SHORT_WORD + 1];
     uint16_t brief_links[2 * TOKENIZER_SHORT_WORD];

@@ -135,8 +135,11 @@ TOKENIZER_PATTERNS = {"NONE": 0, "GPT2": 1, "CL100K": 2}
 TOKENIZER_FLAGS = {
     "EITHER_CASE": 1,  # contractions in capitals too
     "IGNORE_MERGES": 2,  # a word that is a token needs no merges
-    "PREFIX": 4,  # text that begins with another character gets a space before it
+    "PREFIX": 4,  # a part of the text that begins with another character gets a space before it
     "NFC": 8,  # the library normalises text first
+    "CHARACTERS": 16,  # merges begin with characters, and with bytes where these are no tokens
+    "PREFIX_ALWAYS": 32,  # with PREFIX: also a part that begins with a space
+    "PREFIX_FIRST": 64,  # with PREFIX: only the first part of a text
 }
 
 #: Classes of characters; a DIGIT is a word of its own before any pattern.

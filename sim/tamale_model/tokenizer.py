@@ -1,5 +1,7 @@
 """Tokenizer on the host: text to numbers by the `tokenizers` library, back by a table."""
 
+import json
+
 from tokenizers import Tokenizer as _Tokenizer
 
 __all__ = ["Tokenizer", "TokenizerError", "byte_alphabet"]
@@ -34,6 +36,14 @@ class Tokenizer:
         # A file may carry what it was trained with; a prompt is taken as it is.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        description = json.loads(text)
+        self._byte_level = any(
+            part is not None and '"ByteLevel"' in json.dumps(part)
+            for part in (description.get("pre_tokenizer"), description.get("decoder"))
+        )
+        normalizer = description.get("normalizer") or {}
+        parts = normalizer.get("normalizers", [normalizer])
+        self._nfc = [part.get("type") for part in parts] == ["NFC"]
         self._special = {
             number
             for number, token in self._tokenizer.get_added_tokens_decoder().items()
@@ -53,9 +63,8 @@ class Tokenizer:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def normalize(self, text):
-        """Return a text in the form in which the vocabulary has it, such as Unicode's form NFC."""
-        normalizer = self._tokenizer.normalizer
-        return text if normalizer is None else normalizer.normalize_str(text)
+        """Return a text in Unicode's form NFC if the vocabulary is for that form."""
+        return self._tokenizer.normalizer.normalize_str(text) if self._nfc else text
 
     def words(self, text):
         """Return the parts of a text that are merged on their own, in the vocabulary's alphabet."""
@@ -72,7 +81,7 @@ class Tokenizer:
         if piece is None:
             return b""
         alphabet = _ALPHABET
-        if all(character in alphabet for character in piece):
+        if self._byte_level and all(character in alphabet for character in piece):
             return bytes(alphabet[character] for character in piece)
         if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
             return bytes([int(piece[3:5], 16)])

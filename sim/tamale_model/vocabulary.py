@@ -21,6 +21,9 @@ __all__ = ["Refused", "text_section", "tokenizer_section", "tokenizer_tables"]
 _NONE = 0xFFFFFFFF
 _ID_LIMIT = 1 << 24
 
+#: What SentencePiece writes for a space.
+_SPACE = "\u2581"
+
 #: Patterns of the pre-tokenizer ``Split``: name of the matcher, class of letters, most digits.
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _MODERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
@@ -89,35 +92,48 @@ def tokenizer_tables(text, vocabulary):
     """
     description = json.loads(text)
     model = description["model"]
-    pattern, letters, numbers, either, digits, prefix = _pattern(description.get("pre_tokenizer"))
-    nfc = _normalizer(description.get("normalizer"))
     _check_model(model)
     vocab = model["vocab"]
-    alphabet = byte_alphabet()
-    tokens = {}
-    for piece, number in vocab.items():
-        if all(character in alphabet for character in piece):
-            tokens[bytes(alphabet[character] for character in piece)] = number
-    flags = {"EITHER_CASE": either, "IGNORE_MERGES": model.get("ignore_merges"), "PREFIX": prefix}
-    flags["NFC"] = nfc
-    bytes_ = [tokens.get(bytes([byte]), _NONE) for byte in range(256)]
-    if model.get("unk_token") is not None and _NONE in bytes_:
-        raise Refused(
-            f"byte {bytes_.index(_NONE):#04x} is no token and becomes {model['unk_token']!r}"
-        )
+    if model.get("byte_fallback"):
+        pattern, letters, numbers, digits = "NONE", "", _NONE, False
+        flags = {"CHARACTERS"} | _spaces(description)
+        bytes_ = [vocab.get(f"<0x{byte:02X}>", _NONE) for byte in range(256)]
+        if _NONE in bytes_:
+            raise Refused(f"byte {bytes_.index(_NONE):#04x} is no token")
+        tokens = {p.replace(_SPACE, " ").encode(): n for p, n in vocab.items() if len(p) == 1}
+    else:
+        pattern, letters, numbers, digits, flags = _pattern(description.get("pre_tokenizer"))
+        flags = flags | _normalizer(description.get("normalizer"))
+        alphabet = byte_alphabet()
+        tokens = {
+            bytes(alphabet[character] for character in piece): number
+            for piece, number in vocab.items()
+            if piece and all(character in alphabet for character in piece)
+        }
+        bytes_ = [tokens.get(bytes([byte]), _NONE) for byte in range(256)]
+        if model.get("unk_token") is not None and _NONE in bytes_:
+            raise Refused(
+                f"byte {bytes_.index(_NONE):#04x} is no token and becomes {model['unk_token']!r}"
+            )
+        if model.get("ignore_merges"):
+            flags = flags | {"IGNORE_MERGES"}
     merge_bits, merge_index, merges = _merges(model["merges"], vocab)
-    if model.get("ignore_merges"):
+    if flags & {"IGNORE_MERGES", "CHARACTERS"}:
         lookup_bits, lookup_index, lookup = _lookup(tokens, text, vocabulary)
     else:
         lookup_bits, lookup_index, lookup = 1, np.zeros(3, "<u4"), np.zeros(0, "<u4")
     added = _added(description.get("added_tokens") or [])
-    ranges = _ranges(letters, digits, pattern != "NONE", nfc)
+    if "CHARACTERS" in flags:
+        for content, _ in added:
+            if b" " in content or _SPACE.encode() in content:
+                raise Refused(f"its added token {content.decode()!r} has a space")
+    ranges = _ranges(letters, digits, pattern != "NONE", "NFC" in flags)
 
     out = bytearray(4 * len(image.TOKENIZER_FIELDS))
     words = {
         "pattern": image.TOKENIZER_PATTERNS[pattern],
         "numbers": numbers,
-        "flags": sum(bit for name, bit in image.TOKENIZER_FLAGS.items() if flags[name]),
+        "flags": sum(image.TOKENIZER_FLAGS[name] for name in flags),
         "merge_bits": merge_bits,
         "lookup_bits": lookup_bits,
         "added_count": len(added),
@@ -153,7 +169,7 @@ def tokenizer_tables(text, vocabulary):
 def _check_model(model):
     if model.get("type", "BPE") != "BPE":
         raise Refused(f"its model is {model['type']}, not BPE")
-    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
+    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name):
             raise Refused(f"its model has {name} = {model[name]!r}")
     if max(model["vocab"].values(), default=0) >= _ID_LIMIT or len(model["merges"]) >= _ID_LIMIT:
@@ -161,19 +177,41 @@ def _check_model(model):
 
 
 def _normalizer(normalizer):
-    """Whether there is one, which can only be NFC."""
+    """Flags of the normalizer, which can only be form NFC."""
     if normalizer and normalizer["type"] == "Sequence":
         parts = normalizer["normalizers"]
         normalizer = parts[0] if len(parts) == 1 else normalizer if parts else None
     if normalizer is None:
-        return False
+        return set()
     if normalizer["type"] != "NFC":
         raise Refused(f"its normalizer is {normalizer['type']}, not NFC or none")
-    return True
+    return {"NFC"}
+
+
+def _spaces(description):
+    """Flags of a tokenizer that writes U+2581 for spaces and merges a whole text."""
+    if description["model"].get("ignore_merges"):
+        raise Refused("its model has byte_fallback and ignore_merges")
+    normalizer, splitter = description.get("normalizer"), description.get("pre_tokenizer")
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
+    prepend = {"type": "Prepend", "prepend": _SPACE}
+    parts = [normalizer] if normalizer else []
+    if normalizer and normalizer["type"] == "Sequence":
+        parts = normalizer["normalizers"]
+    if splitter is None and parts == [prepend, replace]:
+        return {"PREFIX", "PREFIX_ALWAYS"}
+    if splitter is None and parts == [replace]:
+        return set()
+    if not parts and splitter and splitter["type"] == "Metaspace":
+        if splitter["replacement"] == _SPACE and not splitter.get("split", True):
+            schemes = {"first": {"PREFIX", "PREFIX_FIRST"}, "always": {"PREFIX"}, "never": set()}
+            return schemes[splitter["prepend_scheme"]]
+    kinds = ", ".join(part["type"] for part in [*parts, splitter] if part) or "nothing"
+    raise Refused(f"it has byte_fallback, and before its merges {kinds}")
 
 
 def _pattern(description):
-    """Return (matcher, class of letters, most numbers, either case, single digits, prefix)."""
+    """Return (matcher, class of letters, most numbers, single digits, flags)."""
     if description is None:
         raise Refused("it has no pre-tokenizer, so it is no byte-level one")
     parts = [description]
@@ -184,13 +222,12 @@ def _pattern(description):
         raise Refused(f"its last pre-tokenizer is {last['type']}, not ByteLevel")
     regex, prefix = last.get("use_regex", True), last["add_prefix_space"]
     if not before:
-        name = "GPT2" if regex else "NONE"
-        return name, r"\p{L}", _NONE, False, False, prefix
+        return "GPT2" if regex else "NONE", r"\p{L}", _NONE, False, {"PREFIX"} if prefix else set()
     if prefix:
-        raise Refused("it puts a space before every part of a text")
+        raise Refused("it puts a space before every word of a text")
     if len(before) == 1 and before[0]["type"] == "Digits" and regex:
         if before[0].get("individual_digits"):
-            return "GPT2", r"\p{L}", _NONE, False, True, False
+            return "GPT2", r"\p{L}", _NONE, True, set()
     if len(before) == 1 and before[0]["type"] == "Split" and not regex:
         split = before[0]
         # Every character is part of a match, so that these two are the same.
@@ -200,7 +237,7 @@ def _pattern(description):
         known = _PATTERNS.get(split["pattern"].get("Regex"))
         if known and keeps:
             name, letters, numbers, either = known
-            return name, letters, numbers, either, False, False
+            return name, letters, numbers, False, {"EITHER_CASE"} if either else set()
         raise Refused(f"its pre-tokenizer has the pattern {json.dumps(split['pattern'])}")
     kinds = ", ".join(part["type"] for part in parts)
     raise Refused(f"its pre-tokenizer is {kinds} with ByteLevel.use_regex {regex}")
@@ -281,7 +318,7 @@ def _lookup(tokens, text, vocabulary):
         if tokenizer.token_bytes(number) == piece:
             table[piece] = number
         elif len(tokenizer.words(piece.decode(errors="replace"))) == 1:
-            # The vocabulary section, in which the firmware compares, has no bytes of special tokens.
+            # The vocabulary section, where the firmware compares, has no bytes of special tokens.
             raise Refused(f"its token {number}, {piece!r}, is special and a word as well")
     hashes = np.array([_fnv(piece) for piece in table], dtype=np.uint32)
     with np.errstate(over="ignore"):

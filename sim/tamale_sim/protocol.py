@@ -27,6 +27,8 @@ class TextOption(enum.IntFlag):
     MORE = 2
     #: The text is in the form that the tokenizer's normalizer makes.
     NORMALISED = 4
+    #: An empty prompt begins with the token that starts a text, if the model has one.
+    START = 8
 
 
 @dataclasses.dataclass(frozen=True)
