@@ -4,10 +4,12 @@
 - ``ggml``: Q8_K codes, a factor per 256 activations, as for TQ1_0 and TQ2_0; where scales of the
   weights are finer than that, Q8_0 codes. Exact integer sums per block; blocks are added in float32
   in order.
-- ``ggml-q8_0``: Q8_0 codes, a factor per 32 activations, as for Q2_0, whatever the scales.
+- ``ggml-q8_0``: Q8_0 codes, a factor per 32 activations, as for Q2_0, whatever the scales, and as
+  for Q4_0, Q4_1 and Q8_0, which are a `FloatLinear` here.
 - ``float``: float32 activations and sums.
 
-A `FloatLinear` is a float32 product in each of them. Norms of matrices and biases are float32.
+A `FloatLinear` is a float32 product in each of them, in ``ggml-q8_0`` of the codes' values. Norms
+of matrices and biases are float32.
 
 Sources: transformers ``integrations/bitnet.py``; llama.cpp ``ggml/src/ggml-quants.c``
 (``quantize_row_q8_K_ref``), ``ggml/src/ggml-cpu/quants.c`` (``ggml_vec_dot_tq2_0_q8_K_generic``,
@@ -182,6 +184,12 @@ class _Float(_Product):
         return x @ self.weights.T
 
 
+class _FloatOfCodes(_Float):
+    def multiply(self, x, observe):
+        codes, unit = quantise_q8_0(x)
+        return super().multiply(codes * np.repeat(unit, Q8_0_BLOCK, axis=-1), observe)
+
+
 class _PerToken(_Product):
     def __init__(self, linear, epsilon):
         super().__init__(linear, epsilon)
@@ -259,7 +267,9 @@ def prepare(linear, arithmetic, epsilon=1e-6):
     """
     if arithmetic not in ARITHMETICS:
         raise ValueError(f"arithmetic {arithmetic!r} is unknown; use {', '.join(ARITHMETICS)}")
-    if arithmetic == "float" or isinstance(linear, FloatLinear):
+    if isinstance(linear, FloatLinear) and arithmetic == "ggml-q8_0":
+        return _FloatOfCodes(linear, epsilon)
+    if isinstance(linear, FloatLinear) or arithmetic == "float":
         return _Float(linear, epsilon)
     if arithmetic == "hf":
         return _PerToken(linear, epsilon)

@@ -9,10 +9,11 @@ import dataclasses
 import zlib
 
 import numpy as np
-from tamale_model.model import Graph, Layer, Linear, Model
+from tamale_model.model import FloatLinear, Graph, Layer, Linear, Model
 
 __all__ = [
     "NAMES",
+    "FLOAT_TYPES",
     "SPECS",
     "TYPES",
     "Spec",
@@ -23,8 +24,11 @@ __all__ = [
     "write",
 ]
 
-#: Numbers of the types of tensors in GGUF, and weights that share a scale.
+#: Numbers of ternary types of tensors in GGUF, and weights that share a scale.
 TYPES = {"TQ1_0": (34, 256), "TQ2_0": (35, 256), "Q2_0": (42, 64)}
+
+#: Numbers of types that hold floats, and whose activations llama.cpp quantises to Q8_0 (or Q8_1).
+FLOAT_TYPES = {"Q4_0": 2, "Q4_1": 3, "Q8_0": 8}
 
 #: Names of matrices in GGUF.
 NAMES = {
@@ -47,7 +51,7 @@ class Spec:
         ``general.architecture``: bitnet (SiLU and sub-norms), llama, qwen2 (biases) or qwen3
         (norms of queries and keys).
     kind : str
-        A key of `TYPES`.
+        A key of `TYPES` or `FLOAT_TYPES`.
     rope_factors : bool
         Whether the file has a ``rope_freqs.weight``, which divides the rotations.
     """
@@ -82,6 +86,8 @@ SPECS = [
     Spec("llama", "Q2_0", 5, tied=False, feed_forward=320),
     Spec("qwen2", "TQ2_0", 6, tied=False),
     Spec("qwen3", "TQ2_0", 7, heads=6, kv_heads=3, head_size=128),
+    Spec("llama", "Q8_0", 8, hidden=96, heads=3, kv_heads=1, head_size=32, feed_forward=160),
+    Spec("qwen2", "Q4_1", 9, hidden=96, heads=3, kv_heads=1, head_size=32, feed_forward=160),
 ]
 
 
@@ -91,6 +97,14 @@ def _bell(rng, shape):
 
 
 def _linear(rng, spec, rows, k, gain, bias):
+    bias = rng.uniform(-0.9, 0.9, rows).astype(np.float32) if bias else None
+    if spec.kind in FLOAT_TYPES:
+        import gguf
+
+        kind = gguf.GGMLQuantizationType[spec.kind]
+        weights = _bell(rng, (rows, k)) * np.float32(gain / (0.7 * np.sqrt(k)))
+        weights = gguf.quants.dequantize(gguf.quants.quantize(weights, kind), kind)
+        return FloatLinear(weights, bias)
     group = TYPES[spec.kind][1]
     draw = rng.random_sample((rows, k))
     values = (draw > 0.35).astype(np.int8) + (draw > 0.65) - 1
@@ -107,7 +121,7 @@ def _linear(rng, spec, rows, k, gain, bias):
         1.0,
         scales,
         group,
-        bias=rng.uniform(-0.9, 0.9, rows).astype(np.float32) if bias else None,
+        bias,
     )
 
 
@@ -176,7 +190,12 @@ def checksum(model):
     arrays = [model.embedding, model.head, model.final_norm]
     for layer in model.layers:
         for part in vars(layer).values():
-            arrays += [part.values, part.scales, part.bias] if isinstance(part, Linear) else [part]
+            if isinstance(part, Linear):
+                arrays += [part.values, part.scales, part.bias]
+            elif isinstance(part, FloatLinear):
+                arrays += [part.weights, part.bias]
+            else:
+                arrays.append(part)
     for array in arrays:
         if array is not None:
             crc = zlib.crc32(np.ascontiguousarray(array).tobytes(), crc)
@@ -185,7 +204,7 @@ def checksum(model):
 
 def blocks(linear, kind):
     """Return uint8 [rows, bytes]: a matrix as GGUF stores it."""
-    if kind == "Q2_0":
+    if kind == "Q2_0":  # which the package does not know
         rows, k = linear.shape
         codes = (linear.values + 1).astype(np.uint8).reshape(rows, k // 64, 16, 4)
         packed = codes[..., 0] | codes[..., 1] << 2 | codes[..., 2] << 4 | codes[..., 3] << 6
@@ -235,10 +254,9 @@ def write(spec, path):
             linear = getattr(layer, name)
             if spec.architecture == "llama" and name in "qk":
                 heads = graph.heads if name == "q" else graph.kv_heads
+                parts = ("weights",) if spec.kind in FLOAT_TYPES else ("values", "scales")
                 linear = dataclasses.replace(
-                    linear,
-                    values=interleave(linear.values, heads),
-                    scales=interleave(linear.scales, heads),
+                    linear, **{part: interleave(getattr(linear, part), heads) for part in parts}
                 )
             data = blocks(linear, spec.kind)
             # The writer knows no Q2_0 yet: bytes of another type keep the shape as given.
@@ -246,7 +264,7 @@ def write(spec, path):
                 f"blk.{i}.{stored}.weight",
                 data.view(np.int8),
                 raw_shape=linear.shape,
-                raw_dtype=TYPES[spec.kind][0],
+                raw_dtype=FLOAT_TYPES.get(spec.kind) or TYPES[spec.kind][0],
             )
             if linear.bias is not None:
                 writer.add_tensor(f"blk.{i}.{stored}.bias", linear.bias)

@@ -107,11 +107,12 @@ def evaluate(path, tokens, watch=()):
 
 
 class Library:
-    """Functions of ``libggml-base``, which llama-cpp-python brings along."""
+    """Functions of ``libggml-base`` and ``libggml-cpu``, which llama-cpp-python brings along."""
 
     def __init__(self):
         folder = Path(llama_cpp.__file__).parent / "lib"
         self._base = ctypes.CDLL(str(folder / "libggml-base.so"))
+        self._cpu = ctypes.CDLL(str(folder / "libggml-cpu.so"))
 
     def quantise(self, kind, weights):
         """Return uint8 [rows, bytes] of float32 weights [rows, k]."""
@@ -140,15 +141,27 @@ class Library:
         )
         return result
 
+    def quantise_q8_0(self, x):
+        """Return (codes, scale) of float32 x [k]: int8 [k], float16 [k / 32]."""
+        # struct block_q8_0: half d, int8 qs[32]
+        block = np.dtype([("d", "<f2"), ("qs", "i1", 32)])
+        result = self._rows(self._cpu.quantize_row_q8_0, x, block)
+        return result["qs"].reshape(-1), result["d"]
+
     def quantise_q8_k(self, x):
         """Return (codes, scale) of float32 x [k]: int8 [k], float32 [k / 256]."""
-        x = np.ascontiguousarray(x, dtype=np.float32)
         # struct block_q8_K: float d, int8 qs[256], int16 bsums[16]
         block = np.dtype([("d", "<f4"), ("qs", "i1", 256), ("bsums", "<i2", 16)])
-        result = np.zeros(len(x) // 256, dtype=block)
-        self._base.quantize_row_q8_K_ref(
+        result = self._rows(self._base.quantize_row_q8_K_ref, x, block)
+        return result["qs"].reshape(-1), result["d"]
+
+    @staticmethod
+    def _rows(function, x, block):
+        x = np.ascontiguousarray(x, dtype=np.float32)
+        result = np.zeros(x.size // block["qs"].shape[0], dtype=block)
+        function(
             x.ctypes.data_as(ctypes.c_void_p),
             result.ctypes.data_as(ctypes.c_void_p),
-            ctypes.c_int64(len(x)),
+            ctypes.c_int64(x.size),
         )
-        return result["qs"].reshape(-1), result["d"]
+        return result

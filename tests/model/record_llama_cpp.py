@@ -53,9 +53,12 @@ def vectors():
         "normal": rng.normal(0, 1, (4, 512)).astype(np.float32),
         # Exact halves of the largest magnitude, which round away from zero.
         "ties": (rng.randint(-4, 5, (4, 512)) / 4).astype(np.float32),
+        # Codes whose fraction is one half, which round to even.
+        "halves": (rng.randint(-254, 255, (4, 512)) / 2).astype(np.float32),
         # Quantised before: every weight is a digit times its scale.
         "trits": (rng.randint(-1, 2, (4, 512)) * np.float32(0.09375)).astype(np.float32),
     }
+    floats["halves"][:, ::32] = 127
     floats["normal"][0] = 0
     floats["normal"][1, :256] = 0
     floats["normal"][2] *= np.float32(1e-7)  # subnormal scales
@@ -65,8 +68,10 @@ def vectors():
             data = library.quantise(kind, weights)
             result[f"{name}/{kind}/bytes"] = data
             result[f"{name}/{kind}/values"] = library.dequantise(kind, data, weights.shape[1])
-        codes, scales = zip(*map(library.quantise_q8_k, weights), strict=True)
-        result[f"{name}/Q8_K/codes"], result[f"{name}/Q8_K/scales"] = map(np.stack, (codes, scales))
+        for kind, function in (("Q8_K", library.quantise_q8_k), ("Q8_0", library.quantise_q8_0)):
+            codes, scales = zip(*map(function, weights), strict=True)
+            result[f"{name}/{kind}/codes"] = np.stack(codes)
+            result[f"{name}/{kind}/scales"] = np.stack(scales)
     for kind, (_, group) in models.TYPES.items():
         size = result[f"trits/{kind}/bytes"].shape[1] // (512 // group)
         data = rng.randint(0, 256, (4 * 512 // group, size)).astype(np.uint8)

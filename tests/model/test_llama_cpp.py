@@ -17,7 +17,7 @@ from tamale_model.reference import Reference
 
 DATA = Path(__file__).parent / "data"
 NAMED = {spec.name: spec for spec in models.SPECS}
-FLOATS = ("cosines", "normal", "ties", "trits")
+FLOATS = ("cosines", "normal", "ties", "halves", "trits")
 
 
 @pytest.fixture(scope="module")
@@ -40,30 +40,43 @@ def library():
     return llama_cpp_runner.Library()
 
 
-def logits(model, tokens, arithmetic="ggml"):
+def arithmetic_of(spec):
+    """The arithmetic of llama.cpp for a file whose matrices are of one type."""
+    return "ggml" if spec.kind in ("TQ1_0", "TQ2_0") else "ggml-q8_0"
+
+
+def logits(model, tokens, arithmetic):
     reference = Reference(model, arithmetic=arithmetic)
     return reference.logits(reference.forward(tokens, reference.cache()))
 
 
 def check_product(spec, model, layer, name, x, y):
-    """Require a matrix's outputs to be llama.cpp's but for the order of float32 additions."""
+    """Require a matrix's outputs to be llama.cpp's but for the order of float32 additions.
+
+    Of floats there are more of them. For the minima of Q4_1, llama.cpp takes sums of activations
+    that were rounded to float16.
+    """
     linear = getattr(model.layers[layer], name)
-    got = linears.prepare(dataclasses.replace(linear, bias=None), "ggml")(x)
+    got = linears.prepare(dataclasses.replace(linear, bias=None), arithmetic_of(spec))(x)
     if spec.architecture == "llama" and name in "qk":
         heads = spec.heads if name == "q" else spec.kv_heads
         got = models.interleave(got.T, heads).T
-    assert np.abs(got - y).max() <= 5e-7 * np.abs(y).max(), f"{name} in layer {layer}"
+    slack = {"Q8_0": 2e-6, "Q4_1": 3e-3}.get(spec.kind, 5e-7)
+    assert np.abs(got - y).max() <= slack * np.abs(y).max(), f"{name} in layer {layer}"
 
 
 def compare(recorded, arithmetic):
-    """The agreement over all recorded files, and the largest difference in each of them."""
+    """The agreement over all recorded files, and the largest difference in each of them.
+
+    An arithmetic of None is that of each file.
+    """
     segments, want, got = [], [], []
     for name, spec in NAMED.items():
         model = models.build(spec)
         assert models.checksum(model) == recorded[f"{name}/checksum"], "NumPy draws other numbers"
         segments.append(recorded[f"{name}/tokens"].tolist())
         want.append(recorded[f"{name}/logits"])
-        got.append(logits(model, segments[-1], arithmetic))
+        got.append(logits(model, segments[-1], arithmetic or arithmetic_of(spec)))
     worst = [np.abs(a - b).max() for a, b in zip(want, got, strict=True)]
     return fidelity.Agreement.of(segments, want, got), worst
 
@@ -76,7 +89,7 @@ def check_gates(agreement):
 
 
 def test_recorded_logits(recorded):
-    agreement, worst = compare(recorded, "ggml")
+    agreement, worst = compare(recorded, None)
     print(agreement, dict(zip(NAMED, worst, strict=True)))
     check_gates(agreement)
     # Where no activation code falls on the other side, by a norm's unit in the last place, logits
@@ -101,10 +114,11 @@ def test_recorded_products(recorded, name, matrix):
 
 
 @pytest.mark.parametrize("name", FLOATS)
-def test_recorded_q8_k(vectors, name):
-    codes, scales = linears.quantise_q8_k(vectors[f"{name}/floats"])
-    assert np.array_equal(codes, vectors[f"{name}/Q8_K/codes"])
-    assert np.array_equal(scales, vectors[f"{name}/Q8_K/scales"])
+def test_recorded_activations(vectors, name):
+    for kind, quantise in (("Q8_K", linears.quantise_q8_k), ("Q8_0", linears.quantise_q8_0)):
+        codes, scales = quantise(vectors[f"{name}/floats"])
+        assert np.array_equal(codes, vectors[f"{name}/{kind}/codes"])
+        assert np.array_equal(scales, vectors[f"{name}/{kind}/scales"].astype(np.float32))
 
 
 @pytest.mark.parametrize("name", FLOATS)
@@ -152,17 +166,18 @@ def test_reader_reads_what_llama_cpp_reads(tmp_path, name):
             if part not in LINEARS:
                 assert np.array_equal(read, value) if value is not None else read is None
                 continue
-            assert read.planes == value.planes
-            assert np.array_equal(read.values, value.values)
+            if NAMED[name].kind in models.TYPES:
+                assert read.planes == value.planes
+                assert np.array_equal(read.values, value.values)
             assert np.array_equal(read.dequantised(), value.dequantised())
             if value.bias is None:
                 assert read.bias is None
             else:
                 assert np.array_equal(read.bias, value.bias)
-    # The reader gives scales in their coarsest form, here per row, which hides the type.
-    arithmetic = "ggml-q8_0" if NAMED[name].kind == "Q2_0" else "ggml"
+    # The reader gives scales in their coarsest form, here per row, which tells nothing of the type.
     tokens = random_tokens(1, want.graph.vocabulary, 20)
-    assert np.array_equal(logits(got, tokens, arithmetic), logits(want, tokens))
+    results = [logits(model, tokens, arithmetic_of(NAMED[name])) for model in (got, want)]
+    assert np.array_equal(*results)
 
 
 @pytest.mark.parametrize("name", ["llama-tq1_0", "llama-q2_0"])
@@ -219,7 +234,7 @@ def test_live(library, tmp_path):
             check_product(spec, model, *watch[weight], x, y)
         texts.append(tokens)
         wanted.append(want)
-        got.append(logits(model, tokens))
+        got.append(logits(model, tokens, arithmetic_of(spec)))
         print(spec.name, fidelity.Agreement.of(texts[-1:], wanted[-1:], got[-1:]))
     agreement = fidelity.Agreement.of(texts, wanted, got)
     print("all", agreement)
@@ -242,5 +257,6 @@ def test_live_files(library):
         linear = models.build(spec).layers[0].gate
         data, weights = models.blocks(linear, spec.kind), linear.dequantised()
         assert np.array_equal(library.dequantise(spec.kind, data, linear.shape[1]), weights)
-        if spec.kind != "Q2_0":  # its quantiser makes no twos
+        # The quantiser of Q2_0 makes no twos; floats are the package's own.
+        if spec.kind in ("TQ1_0", "TQ2_0"):
             assert np.array_equal(library.quantise(spec.kind, weights), data)
