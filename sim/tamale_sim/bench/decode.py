@@ -83,6 +83,12 @@ class Decode:
         return 1 - self.shares["data"] - self.shares["refresh"]
 
     @property
+    def stream(self):
+        """Words per cycle while the stream runs: refreshes and waits for the executor aside."""
+        runs = 1 - self.shares["refresh"] - self.shares["idle_fifo_full"]
+        return self.shares["data"] / (runs - self.shares["between_jobs"])
+
+    @property
     def prediction_error(self):
         """Relative error of the cycle model."""
         return self.predicted / self.job_cycles - 1

@@ -8,7 +8,7 @@ from tamale_model.readers import CheckpointError
 from tamale_model.tokenizer import TokenizerError
 
 from ..board import BoardError
-from . import generate, pack, quantise, run, synth, test
+from . import bench, generate, pack, quantise, run, synth, test
 
 __all__ = ["main"]
 
@@ -20,6 +20,7 @@ examples:
   tamale pack ./checkpoint -o model.img        memory image of a Hugging Face checkpoint
   tamale quantise ./llama -o trits --trits 3   three trits a weight of a float checkpoint
   tamale synth array --config ulx3s            area and clock of one block on ECP5
+  tamale bench --recorded                      the figures that this version reached
   tamale test                                  every test
 """
 
@@ -33,7 +34,7 @@ def main(argv=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (run, generate, pack, quantise, synth, test):
+    for module in (run, generate, pack, quantise, synth, bench, test):
         module.add(subparsers)
     args = parser.parse_args(argv)
     try:
