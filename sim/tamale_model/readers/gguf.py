@@ -186,7 +186,12 @@ class _File:
         raw = self._i2_s(info)
 
         def read(index):
-            values, scale = blocks.read_i2_s(raw, rows, columns)
+            try:
+                values, scale = blocks.read_i2_s(raw, rows, columns)
+            except ValueError as error:
+                raise CheckpointError(f"{info.name} has {error}; the file is damaged") from None
+            if not np.isfinite(scale):
+                raise CheckpointError(f"{info.name}: its scale is {scale}; the file is damaged")
             return values[index].astype(np.float32) * np.float32(scale)
 
         return read
@@ -216,12 +221,18 @@ class _File:
 
     def vector(self, name, size):
         info = self.info(name, (size,))
-        rows, _, _ = self.rows(dataclasses.replace(info, shape=(1, size)))
-        return to_float32(name, rows(slice(None))[0])
+        if info.kind not in blocks.PLAIN:
+            raise CheckpointError(
+                f"{self.file.path}: tensor {name!r} is a vector of type "
+                f"{blocks.type_name(info.kind)}, not of floats; the file is damaged"
+            )
+        dtype = blocks.PLAIN[info.kind]
+        return to_float32(name, self.file.bytes_of(info, size * dtype.itemsize).view(dtype))
 
-    def matrix(self, name, shape, order):
-        """The form in which the file has a matrix, rows in ``order``."""
+    def matrix(self, name, shape, heads):
+        """The form in which the file has a matrix; ``heads`` are those whose halves it mixes."""
         info = self.info(name + ".weight", shape)
+        order = _half_split(heads, shape[0] // heads) if heads else None
         common = {"order": order}
         if name + ".bias" in self:
             bias = self.vector(name + ".bias", shape[0])
@@ -378,12 +389,7 @@ def read(path):
             f"{path}: rope scaling 'yarn' is not supported in a graph without query and key norms; "
             "use a file without rope scaling"
         )
-    orders = {}
-    if interleaved:
-        orders = {
-            "q": _half_split(graph.heads, graph.head_size),
-            "k": _half_split(graph.kv_heads, graph.head_size),
-        }
+    heads = {"q": graph.heads, "k": graph.kv_heads} if interleaved else {}
     sizes = shapes(graph)
     matrices, norms = [], []
     for i in range(graph.layers):
@@ -399,7 +405,7 @@ def read(path):
             )
         matrices.append(
             {
-                name: file.matrix(prefix + _LINEARS[name], sizes[name], orders.get(name))
+                name: file.matrix(prefix + _LINEARS[name], sizes[name], heads.get(name))
                 for name in LINEARS
             }
         )

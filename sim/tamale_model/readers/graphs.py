@@ -11,8 +11,9 @@ from .layers import Layers
 
 __all__ = ["Skeleton", "check_graph", "shapes"]
 
-#: No size of a model that this project can run is larger.
-_LARGEST = 1 << 31
+#: No size of a model that exists is larger, by far; tables are made by these sizes.
+_LARGEST = {"head_size": 1 << 14, "heads": 1 << 14, "kv_heads": 1 << 14, "layers": 1 << 14}
+_LARGEST_OTHER = 1 << 31
 
 #: Groups of matrices that read the same activations: their scales must divide K alike.
 _TOGETHER = (("q", "k", "v"), ("o",), ("gate", "up"), ("down",))
@@ -29,7 +30,7 @@ def check_graph(graph, source):
             raise CheckpointError(
                 f"{source} gives {key} = {value}, it must be 1 or more; the file is damaged"
             )
-        if value > _LARGEST:
+        if value > _LARGEST.get(key, _LARGEST_OTHER):
             raise CheckpointError(
                 f"{source} gives {key} = {value}, which no model has; the file is damaged"
             )
@@ -48,7 +49,7 @@ def check_graph(graph, source):
         if not (math.isfinite(value) and value > least):
             raise CheckpointError(f"{source} gives {key} = {value}; the file is damaged")
     for token in (*graph.eos, *(() if graph.bos is None else (graph.bos,))):
-        if not 0 <= token < _LARGEST:
+        if not 0 <= token < _LARGEST_OTHER:
             raise CheckpointError(f"{source} names token {token}; the file is damaged")
 
 
