@@ -41,7 +41,7 @@ static uint32_t submitted;
 static bool stopped; /* by Ctrl-C */
 
 /* A system with less on-chip memory takes prompts as tokens only. */
-#define TEXT_FITS (TAMALE_RAM_SIZE >= 24576)
+#define TEXT_FITS (TAMALE_RAM_SIZE >= TAMALE_TEXT_RAM_BYTES)
 
 static uint32_t word(enum tamale_image_word name) { return image[name]; }
 

@@ -256,6 +256,7 @@ class Board:
         self._said = b""
         self._idle = False
         self._logits = None
+        self.text_cycles = 0  # that the firmware took to make tokens of texts
         self.summary = self.ready = None
         try:
             self.ready = self.expect("ready")
@@ -385,6 +386,7 @@ class Board:
         for event in self.events_to_idle():
             if isinstance(event, Record) and event.kind == "tokens":
                 made[int(event["sequence"])] += event.numbers("id")
+                self.text_cycles += int(event["cycles"])
 
     def events_to_idle(self):
         """Yield the events up to the end of a command."""

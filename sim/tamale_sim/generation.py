@@ -1,6 +1,7 @@
 """What a run produced: tokens, text, cycles, logits, and the figures derived from them."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 from tamale_model import machine
@@ -62,12 +63,36 @@ class Generation:
         self.simulation = None
         self.interrupted = False
         self.checked = self.mismatch = None
+        self.prompt_tokens = self.prompt_cycles = 0  # that the board made of texts
+        self.prompt_checked, self.prompt_mismatch = True, None
         self.checked_logits = 0
         self.seconds = 0.0
         self._decode = []  # (cycles, head cycles, slots, useful layer bytes, useful head bytes)
         self._positions = []  # of every job in _decode
         self._prefill_cycles = 0
         self._logits = [[] for _ in prompts]
+
+    def take_prompt(self, sequence, tokens, known):
+        """Take the tokens that the board made of a prompt's text; the run goes on with them.
+
+        Parameters
+        ----------
+        sequence : int
+        tokens : list of int
+        known : bool
+            Whether the prompt has those of the library so far, to compare.
+        """
+        expected = self.prompts[sequence]
+        self.prompt_tokens += len(tokens)
+        self.prompt_checked &= known
+        if known and tokens != expected and self.prompt_mismatch is None:
+            pairs = itertools.zip_longest(tokens, expected)
+            at, (own, other) = next((i, p) for i, p in enumerate(pairs) if p[0] != p[1])
+            self.prompt_mismatch = (
+                f"prompt {sequence}, token {at}: board {own}, library {other} "
+                f"({len(tokens)} and {len(expected)} tokens)"
+            )
+        expected[:] = tokens
 
     def add(self, event):
         """Take an event in."""
@@ -240,6 +265,13 @@ class Generation:
             "seconds": round(self.seconds, 3),
             "simulation": self.simulation,
         }
+        if self.prompt_tokens:
+            result["board_tokenizer"] = {
+                "tokens": self.prompt_tokens,
+                "cycles": self.prompt_cycles,
+                "equal_to_library": not self.prompt_mismatch if self.prompt_checked else None,
+                "mismatch": self.prompt_mismatch,
+            }
         if self._decode:
             figures = self.figures()
             whole, slots = figures["whole"], figures["slots"]

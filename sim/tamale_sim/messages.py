@@ -35,11 +35,11 @@ ERRORS = {
     "prompt_longer_than_context": "the prompt is longer than the context of {context} positions; "
     "shorten it or pack the model with a larger context",
     "no_tokenizer": "the image has no tables for taking text apart, or the on-chip memory no room "
-    "for the code; send the prompt as tokens (`tamale pack` says why)",
+    "for the code; send the prompt as tokens (`tamale run --host-tokenizer` does)",
     "bad_text": "a backslash in a text is followed by something else than n, r, \\\\ or x and two "
     "hexadecimal digits; correct the text",
     "word_too_long": "a word of the text, or a line, is longer than the {bytes} bytes that the "
-    "board can merge at once; send the prompt as tokens",
+    "board can merge at once; send the prompt as tokens (`tamale run --host-tokenizer` does)",
     "text_not_normalised": "the text may have another form NFC, which the board cannot make; "
     "normalise it first and say so with option 4",
     "text_unfinished": "the text for sequence {sequence} was to go on; send its end first, "

@@ -94,6 +94,18 @@ class Display:
         lines.append(
             f"{made} tokens in {generation.seconds:.1f} s" + (f", ended by {ends}" if ends else "")
         )
+        if generation.prompt_tokens:
+            lines.append(
+                f"the board made {generation.prompt_tokens} tokens of the prompt in "
+                f"{generation.prompt_cycles:,} cycles"
+                + (
+                    f", NOT the library's: {generation.prompt_mismatch}"
+                    if generation.prompt_mismatch
+                    else ", all equal to the library's"
+                    if generation.prompt_checked
+                    else ""
+                )
+            )
         if generation.measured:
             clock = generation.config.clock_hz
             figures = generation.figures()

@@ -9,7 +9,10 @@ from tamale.generate import image_header
 from tamale.soc import toolchain
 from tamale.soc.soc import Soc
 
-__all__ = ["build_firmware", "build_soc", "firmware_folder"]
+__all__ = ["TEXT_RAM_BYTES", "build_firmware", "build_soc", "firmware_folder"]
+
+#: On-chip memory from which on the firmware takes text apart; with less, prompts come as tokens.
+TEXT_RAM_BYTES = 24576
 
 #: Sources of the firmware, in `firmware_folder`.
 _SOURCES = ("start.S", "hal.c", "console.c", "driver.c", "sample.c", "tokenizer.c", "main.c")
@@ -36,7 +39,11 @@ def build_soc(config):
         uart_baud=config.uart_baud,
         accelerator=accelerator,
         name=config.name,
-        constants={"NAME": config.name, "CANDIDATES_MAX": config.candidates},
+        constants={
+            "NAME": config.name,
+            "CANDIDATES_MAX": config.candidates,
+            "TEXT_RAM_BYTES": TEXT_RAM_BYTES,
+        },
     )
 
 

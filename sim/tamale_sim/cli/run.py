@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 from tamale import config as configuration
+from tamale.soc.system import TEXT_RAM_BYTES
 from tamale_model.session import GoldenSession
 
 from .. import board as boards
 from ..generation import Generation, Job, Token
 from ..models_cache import demonstration, is_image, open_image, source
-from ..protocol import Text
+from ..protocol import Text, TextOption
 from ..terminal import Display
 
 __all__ = ["add", "run"]
@@ -52,6 +53,11 @@ def add(subparsers):
         help="token numbers, taken as they are; repeat for parallel sequences",
     )  # fmt: skip
     parser.add_argument(
+        "--host-tokenizer",
+        action="store_true",
+        help="take text apart here instead of on the board (rtl)",
+    )
+    parser.add_argument(
         "--tokens", type=int, default=48, metavar="N", help="new tokens (default: 48)"
     )
     parser.add_argument("--context", type=int, metavar="N", help="positions of a sequence")
@@ -74,14 +80,23 @@ def add(subparsers):
     parser.set_defaults(run=run)
 
 
-def _prompts(args, tokenizer, fields):
-    """Token numbers of every prompt."""
-    prompts = []
+def _prompts(args, tokenizer, image, config):
+    """Return (tokens of every prompt, what the board is sent of each).
+
+    The board is sent text where it can take it apart; without the library's tokenizer only the
+    board knows the tokens, and they are empty here.
+    """
+    fields = image.fields
+    on_board = args.backend == "rtl" and not args.host_tokenizer
+    on_board &= fields["tokenizer_bytes"] > 0 and config.cpu_ram_bytes >= TEXT_RAM_BYTES
+    prompts, sent = [], []
     for text in args.prompt or ([] if args.prompt_ids else [_DEFAULT_PROMPT]):
-        if tokenizer is None:
+        if tokenizer is None and not on_board:
             raise ValueError("the model has no tokenizer; use --prompt-ids")
         start = [] if fields["bos"] == 0xFFFFFFFF else [fields["bos"]]
-        prompts.append(start + tokenizer.encode(text))
+        prompts.append(start + tokenizer.encode(text) if tokenizer else [])
+        text = tokenizer.normalize(text) if tokenizer else text
+        sent.append([*start, text] if on_board else prompts[-1])
     for text in args.prompt_ids:
         try:
             prompts.append([int(number) for number in text.split(",")])
@@ -89,7 +104,10 @@ def _prompts(args, tokenizer, fields):
             raise ValueError(
                 f"--prompt-ids takes numbers separated by commas, not {text!r}"
             ) from None
-    for prompt in prompts:
+        sent.append(prompts[-1])
+    for prompt, parts in zip(prompts, sent, strict=True):
+        if tokenizer is None and parts is not prompt:
+            continue  # the board says what is wrong
         for number in prompt:
             if not 0 <= number < fields["vocabulary"]:
                 raise ValueError(
@@ -100,7 +118,7 @@ def _prompts(args, tokenizer, fields):
                 f"a prompt needs 1 to {fields['context']} tokens in this context, this one has "
                 f"{len(prompt)}; raise --context or shorten it"
             )
-    return prompts
+    return prompts, sent
 
 
 def _tokenizer(args, image):
@@ -136,7 +154,7 @@ def run(args):
     image, file = open_image(args.model, config, args.context, note)
     image.check(config)
     tokenizer = _tokenizer(args, image)
-    prompts = _prompts(args, tokenizer, image.fields)
+    prompts, sent = _prompts(args, tokenizer, image, config)
     if len(prompts) > config.vectors:
         raise ValueError(
             f"{len(prompts)} parallel sequences need as many vectors, the configuration has "
@@ -146,7 +164,8 @@ def run(args):
     generation = Generation(image, config, prompts, args.tokens)
     display = Display(generation, quiet=args.json)
     if args.backend == "rtl":
-        events = _rtl(args, config, image, file, prompts, sampling, note, generation)
+        known = tokenizer is not None
+        events = _rtl(args, config, image, file, sent, known, sampling, note, generation)
     else:
         events = _host(args.backend, args, config, image, prompts, sampling, args.tokens)
     started = time.monotonic()
@@ -169,7 +188,7 @@ def run(args):
         print(json.dumps(generation.report()))
     else:
         display.summary(args.backend)
-    return 1 if generation.mismatch else 0
+    return 1 if generation.mismatch or generation.prompt_mismatch else 0
 
 
 def _golden(args, config, image, prompts, sampling, generation):
@@ -215,8 +234,9 @@ def _host(backend, args, config, image, prompts, sampling, tokens):
             yield Token(step.sequence, step.token, image.token_bytes(step.token))
 
 
-def _rtl(args, config, image, file, prompts, sampling, note, generation):
-    """Events of the simulated board."""
+def _rtl(args, config, image, file, sent, known, sampling, note, generation):
+    """Events of the simulated board; ``known`` are texts whose tokens the host has too."""
+    prompts = generation.prompts
     # The firmware keeps the prompts behind the caches, a word a token.
     needed = image.memory_bytes(len(prompts)) + 4 * image.fields["context"] * len(prompts)
     if needed > config.memory_bytes:
@@ -231,9 +251,18 @@ def _rtl(args, config, image, file, prompts, sampling, note, generation):
     slots = []
     try:
         with _interruptible(board, generation):
-            for event in board.run(
-                prompts, args.tokens, sampling=sampling, all_logits=args.logits is not None
-            ):
+            made = board.start(
+                sent,
+                args.tokens,
+                sampling=sampling,
+                all_logits=args.logits is not None,
+                text_options=TextOption.SPECIAL | (TextOption.NORMALISED if known else 0),
+            )
+            for sequence, parts in enumerate(sent):
+                if parts is not prompts[sequence]:
+                    generation.take_prompt(sequence, parts[:-1] + made[sequence], known)
+            generation.prompt_cycles = board.text_cycles
+            for event in board.events_to_idle():
                 if isinstance(event, Text):
                     continue
                 if event.kind == "job":
