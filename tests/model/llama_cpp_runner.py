@@ -8,8 +8,6 @@ import numpy as np
 
 __all__ = ["Library", "evaluate"]
 
-_MUL_MAT = "MUL_MAT"
-
 
 class _Tensor(ctypes.Structure):
     """``struct ggml_tensor`` of ggml.h, as far as it is read here."""
@@ -67,10 +65,12 @@ def evaluate(path, tokens, watch=()):
     def callback(pointer, ask, data):
         tensor = ctypes.cast(pointer, ctypes.POINTER(_Tensor)).contents
         weight = tensor.src[0].contents if tensor.src[0] else None
-        if weight is None or weight.name not in watch or not tensor.src[1]:
+        # A matrix of embeddings is also read by row numbers, which are integers.
+        inputs = tensor.src[1].contents if tensor.src[1] else None
+        if weight is None or weight.name not in watch or inputs is None or inputs.type != 0:
             return not ask
         if not ask:
-            seen[weight.name.decode()] = _floats(tensor.src[1].contents), _floats(tensor)
+            seen[weight.name.decode()] = _floats(inputs), _floats(tensor)
         return True
 
     llama_cpp.llama_log_set(_SILENT, None)
