@@ -250,7 +250,15 @@ class _File:
         rows, exact, view = self.rows(info)
         if order is not None:
             view = None
-        return FloatMatrix(info.name, shape, rows, exact=exact, view=view, **common)
+        return FloatMatrix(
+            info.name,
+            shape,
+            rows,
+            exact=exact,
+            view=view,
+            stored=blocks.type_name(info.kind),
+            **common,
+        )
 
     def embedding(self, name, shape):
         """An embedding or head: mapped, or decoded row by row."""
@@ -280,7 +288,7 @@ def _frequencies(meta, file, graph):
         if not (factors > 0).all():
             raise CheckpointError("rope_freqs.weight has values of 0 or less; the file is damaged")
         return rope.base(graph.rope_theta, graph.head_size) / factors.astype(np.float64), 1.0
-    kind = meta.entries.get(f"{meta.architecture}.rope.scaling.type", "none")
+    kind = meta.text(f"{meta.architecture}.rope.scaling.type", "none")
     factor = meta.real("rope.scaling.factor") or meta.real("rope.scale_linear") or 1.0
     if kind in ("none", "linear") and factor == 1:
         return None, 1.0

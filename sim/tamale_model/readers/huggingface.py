@@ -305,7 +305,7 @@ class _Folder:
         def read(index):
             return np.asarray(weight[index]).astype(np.float32)
 
-        return FloatMatrix(name, shape, read, view=weight, **common)
+        return FloatMatrix(name, shape, read, view=weight, stored=str(weight.dtype), **common)
 
     def mlx(self, name, shape, **common):
         """A matrix in MLX's affine codes."""

@@ -72,6 +72,11 @@ class Matrix:
     norm: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
     factor: float = dataclasses.field(default=1.0, kw_only=True)
 
+    @property
+    def form(self):
+        """What the file has, in a word or two."""
+        return self._form
+
     def plan(self):
         """Return the coarsest `Plan` of this matrix."""
         return structure.Plan(structure.TENSOR)
@@ -103,6 +108,7 @@ class PackedMatrix(Matrix):
 
     packed: np.ndarray
     scale: float
+    _form = "packed trits"
 
     def __post_init__(self):
         _check_fields(self.name, self.packed)
@@ -117,6 +123,7 @@ class TritMatrix(Matrix):
 
     weights: np.ndarray
     scale: float
+    _form = "unpacked trits"
 
     def _read(self, plan):
         weights = to_float32(self.name, self.weights)
@@ -133,6 +140,7 @@ class MasterMatrix(Matrix):
     """Master weights of BitNet training, which are quantised as there."""
 
     weights: np.ndarray
+    _form = "master weights"
 
     def _read(self, plan):
         values, mean = quantise_master(to_float32(self.name, self.weights))
@@ -151,11 +159,19 @@ class FloatMatrix(Matrix):
         Whether the file's values can be ternary exactly; False: they are floats for certain.
     view : float array or None
         The same matrix mapped from the file, where it lies there as an array.
+    stored : str
+        Name of the file's type.
     """
 
     rows: object
     exact: bool = True
     view: np.ndarray | None = None
+    stored: str = "floats"
+
+    @property
+    def form(self):
+        """The type of the floats."""
+        return self.stored
 
     def plan(self):
         """The structure of some rows, spread over the matrix."""
@@ -192,6 +208,11 @@ class BlockMatrix(Matrix):
     raw: np.ndarray
     coding: blocks.Coding
 
+    @property
+    def form(self):
+        """Name of the block type."""
+        return self.coding.name
+
     def _blocks(self):
         return self.raw.reshape(self.shape[0], -1, self.coding.bytes)
 
@@ -218,6 +239,7 @@ class I2sMatrix(Matrix):
     """bitnet.cpp's two-bit codes with one scale."""
 
     raw: np.ndarray
+    _form = "I2_S"
 
     def __post_init__(self):
         scale = blocks.i2_s_scale(self.raw, self.shape[0] * self.shape[1] // 4)
@@ -256,6 +278,7 @@ class MlxMatrix(Matrix):
     packed: np.ndarray
     scales: np.ndarray
     biases: np.ndarray
+    _form = "MLX, 2 bits"
 
     def __post_init__(self):
         scales = to_float32(self.name, self.scales)

@@ -86,7 +86,7 @@ def _added(tokens, kinds):
 
 def _byte_level(metadata, tokens, kinds, numbers):
     pre = metadata.get("tokenizer.ggml.pre", "default")
-    if pre not in _PRE:
+    if not isinstance(pre, str) or pre not in _PRE:
         raise Inexpressible(f"the pre-tokenizer {pre!r} is not known")
     expressions, whole_words = _PRE[pre]
     merges = metadata.get("tokenizer.ggml.merges")

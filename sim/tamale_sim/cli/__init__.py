@@ -8,7 +8,7 @@ from tamale_model.readers import CheckpointError
 from tamale_model.tokenizer import TokenizerError
 
 from ..board import BoardError
-from . import bench, generate, pack, quantise, run, synth, test
+from . import bench, generate, inspect, pack, quantise, run, synth, test
 
 __all__ = ["main"]
 
@@ -17,7 +17,8 @@ examples:
   tamale run --prompt "In the beginning"       a model writes on the simulated board
   tamale run --backend golden --tokens 400     the same text from the golden model, in seconds
   tamale generate --config ulx3s -o rtl        Verilog, C header, SVD and register map
-  tamale pack ./checkpoint -o model.img        memory image of a Hugging Face checkpoint
+  tamale inspect model.gguf                    what is in a checkpoint, and what runs it
+  tamale pack ./checkpoint -o model.img        memory image of a checkpoint
   tamale quantise ./llama -o trits --trits 3   three trits a weight of a float checkpoint
   tamale synth array --config ulx3s            area and clock of one block on ECP5
   tamale bench --recorded                      the figures that this version reached
@@ -34,7 +35,7 @@ def main(argv=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (run, generate, pack, quantise, synth, bench, test):
+    for module in (run, inspect, generate, pack, quantise, synth, bench, test):
         module.add(subparsers)
     args = parser.parse_args(argv)
     try:
