@@ -9,7 +9,7 @@ from pathlib import Path
 import llama_cpp_models as models
 import numpy as np
 import pytest
-from random_models import random_tokens
+from random_models import random_linear, random_tokens
 from tamale_model import fidelity, linears, readers
 from tamale_model.model import LINEARS
 from tamale_model.readers.blocks import TERNARY
@@ -180,16 +180,15 @@ def test_reader_reads_what_llama_cpp_reads(tmp_path, name):
     assert np.array_equal(*results)
 
 
-@pytest.mark.parametrize("name", ["llama-tq1_0", "llama-q2_0"])
-def test_coarse_scales(name):
-    """One scale of a row is the same scale in each of its blocks."""
-    spec = NAMED[name]
-    linear = models.build(spec).layers[0].down
-    scales = linear.scales[:, :1]
-    fine = dataclasses.replace(linear, scales=np.repeat(scales, linear.scales.shape[1], axis=1))
-    coarse = dataclasses.replace(linear, scales=scales, group_size=0)
-    x = np.random.default_rng(1).normal(0, 1, (3, linear.shape[1])).astype(np.float32)
-    kind = "ggml-q8_0" if spec.kind == "Q2_0" else "ggml"
+@pytest.mark.parametrize(("kind", "block"), [("ggml", 256), ("ggml-q8_0", 64)])
+@pytest.mark.parametrize("group", [0, 512])
+def test_coarse_scales(kind, block, group):
+    """A scale of a row or a longer group is the same scale in each of its blocks."""
+    rng = np.random.default_rng(1)
+    coarse = random_linear(rng, 9, 1024, group_size=group, row_scales=True)
+    scales = np.repeat(coarse.scales, (group or 1024) // block, axis=1)
+    fine = dataclasses.replace(coarse, scales=scales, group_size=block)
+    x = rng.normal(0, 1, (3, 1024)).astype(np.float32)
     assert np.array_equal(linears.prepare(coarse, kind)(x), linears.prepare(fine, kind)(x))
 
 
