@@ -461,6 +461,15 @@ def main(arguments=None):
         model = readers.read(options.model)
         options.segment = min(options.segment, model.graph.context)
         base = configuration.load(options.config)
+        # First of all, so that a model that the device cannot have is refused at once.
+        context = min(options.segment, options.tokens)
+        configs = {
+            planes: device_config(
+                model, base, context,
+                key_planes=planes, value_planes=planes, head_planes=options.head,
+            )
+            for planes in options.cache
+        }  # fmt: skip
         with _bar("text") as progress:
             segments = _segments(model, options, progress)
         segments = [s for s in segments if len(s) > 1]
@@ -470,12 +479,8 @@ def main(arguments=None):
                 progress=progress,
             )  # fmt: skip
         results = {}
-        for planes in options.cache:
+        for planes, config in configs.items():
             with _bar(f"device, {planes} trits") as progress:
-                config = device_config(
-                    model, base, max(map(len, segments)),
-                    key_planes=planes, value_planes=planes, head_planes=options.head,
-                )  # fmt: skip
                 results[planes] = measure(model, config, segments, expected, progress)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -275,3 +275,6 @@ def test_command_with_gguf(tmp_path, capsys):
     assert result["tokens"] == 24 and result["kl"] < 1e-2 and not result["codes"]
     assert fidelity.main([str(path), "--text", str(path)]) == 2
     assert "has no tokenizer, which --text needs" in capsys.readouterr().err
+    path = llama_cpp_models.write(dataclasses.replace(spec, kind="Q8_0"), tmp_path / "float.gguf")
+    assert fidelity.main([str(path)]) == 2
+    assert "is float" in capsys.readouterr().err
