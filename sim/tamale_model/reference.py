@@ -131,6 +131,11 @@ class Reference:
             last = first + len(tokens)
             if last > cache.shape[3]:
                 raise ValueError(f"position {last - 1} is outside the context of {cache.shape[3]}")
+            for token in tokens:
+                if not 0 <= token < self.graph.vocabulary:
+                    raise ValueError(
+                        f"token {token} is outside the vocabulary of {self.graph.vocabulary}"
+                    )
             rows.append(slice(first_row, first_row + len(tokens)))
             positions.append(np.arange(first, last, dtype=np.float32))
             first_row += len(tokens)
@@ -147,6 +152,7 @@ class Reference:
                 number, layer, self._norm(x, norms["input_norm"]), where, rotary
             )
             x = x + self._feed_forward(number, layer, self._norm(x, norms["post_norm"]))
+            del layer  # before the next one is made: of large models there is room for one
             if progress:
                 progress(number + 1, self.graph.layers)
         return [x[part] for part in rows]

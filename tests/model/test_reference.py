@@ -147,6 +147,8 @@ def test_bad_references():
     made = Reference(random_model(1))
     with pytest.raises(ValueError, match="position 64 is outside the context of 64"):
         made.forward([1] * 65, made.cache())
+    with pytest.raises(ValueError, match="token 100 is outside the vocabulary of 100"):
+        made.forward([1, 100], made.cache())
     with pytest.raises(ValueError, match="for rows of 48 weights .* use the arithmetic 'hf'"):
         made = Reference(random_model(1), arithmetic="ggml")
         made.forward([1], made.cache())
