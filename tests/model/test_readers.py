@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
+import tracemalloc
 
 import gguf
 import ml_dtypes
 import numpy as np
 import pytest
+import sparse_folders
 from gguf_files import NUMBERS, Spec, gguf_entries, write_folder, write_gguf, write_raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from tamale_model import readers
 from tamale_model.model import LINEARS, FloatLinear, Linear
 from tamale_model.readers import CheckpointError, structure
 from tamale_model.readers.arrays import Rows
+from tamale_model.readers.layers import Layers
 
 NORMS = (
     "input_norm", "attention_norm", "post_norm", "feed_forward_norm", "query_norm", "key_norm",
@@ -531,3 +534,47 @@ def test_sizes_of_a_type_number(tmp_path):
             assert all(entry[0] in (0, 1, NUMBERS[kind]) for entry in tensors.values())
             path = write_raw(tmp_path / "m.gguf", metadata, tensors, pad_last=pad)
             check_spec(readers.read(path), spec)
+
+
+# Memory -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["packed", "master"])
+def test_memory(tmp_path, form):
+    """A layer of BitNet b1.58 2B-4T and its embedding are read in some hundred megabytes."""
+    size = sparse_folders.write(tmp_path / "m", form, layers=1, vocabulary=16384)
+    assert size > 100e6
+    tracemalloc.start()
+    try:
+        model = readers.read(tmp_path / "m")
+        _, opened = tracemalloc.get_traced_memory()
+        assert opened < 50e6
+        layer = model.layers[0]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert layer.down.shape == (2560, 6912) and peak < 500e6
+    assert model.embedding.dtype == ml_dtypes.bfloat16 and not model.embedding.flags.owndata
+
+
+def test_layers_are_kept_while_small():
+    """Small models are decoded once, of large ones only the last layer stays."""
+    read = []
+
+    @dataclasses.dataclass
+    class Fake:
+        array: np.ndarray
+
+    def load(number):
+        read.append(number)
+        return Fake(np.zeros(100, np.uint8))
+
+    layers = Layers(4, load, kept_bytes=250)
+    assert [len(layers), layers[-1] is layers[3]] == [4, True]
+    with pytest.raises(IndexError, match="layer 4 of 4"):
+        layers[4]
+    for _ in range(2):
+        assert [layer is layers[i] for i, layer in enumerate(layers)] == [True] * 4
+    # 3 and 0 are kept, 1 and 2 read in each walk, never twice in a row.
+    assert read == [3, 0, 1, 2, 1, 2]
+    assert len(layers[1:3]) == 2

@@ -325,20 +325,25 @@ def _show_checkpoint(result):
 
 def _show_fits(fits):
     table = Table(box=None, pad_edge=False)
-    for name, justify in (("configuration", "left"), ("context", "right"), ("memory", "right"),
-                          ("bound", "right"), ("tokens/s", "right"), ("", "left")):  # fmt: skip
-        table.add_column(name, justify=justify, no_wrap=bool(name), overflow="fold")
+    for name, justify in (
+        ("configuration", "left"), ("board", "left"), ("context", "right"), ("memory", "right"),
+        ("bound", "right"), ("tokens/s", "right"),
+    ):  # fmt: skip
+        table.add_column(name, justify=justify, no_wrap=True)
     for fit in fits:
         table.add_row(
-            f"{fit['configuration']} ({fit['board']})",
+            fit["configuration"],
+            fit["board"],
             f"{fit['context']:,}",
             f"{_size(fit['memory'])} of {_size(fit['available'])}",
             f"{fit['bound']:,.2f}",
-            f"{fit['tokens_per_second']:,.2f}" if fit["runs"] else "-",
-            "runs" if fit["runs"] else f"does not run: {fit['reason']}",
+            f"{fit['tokens_per_second']:,.2f}" if fit["runs"] else "does not run",
         )
     print()
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    for fit in fits:
+        if not fit["runs"]:
+            print(f"{fit['configuration']} does not run it: {fit['reason']}")
 
 
 # Images -------------------------------------------------------------------------------------------
