@@ -4,7 +4,7 @@ import pytest
 import systems
 from systems import golden, same_logits
 from tamale import config as configuration
-from tamale_model import checkpoint, imagefile, synthetic
+from tamale_model import imagefile, readers, synthetic
 from tamale_sim import board as boards
 
 CONFIG = configuration.load("ulx3s").replace(
@@ -17,7 +17,7 @@ def test_layer(tmp_path):
     """Three prompt tokens at once, then decoding: every token and every logit equal."""
     synthetic.write(tmp_path / "2b", "2b-4t", seed=3, num_hidden_layers=1, vocab_size=2048)
     path = tmp_path / "2b.img"
-    imagefile.build(CONFIG, checkpoint.read(tmp_path / "2b"), path)
+    imagefile.build(CONFIG, readers.read(tmp_path / "2b"), path)
     image = imagefile.load(path)
     prompt = systems.random_tokens(3, 2048, 3)
     with boards.Board(boards.build(CONFIG), CONFIG, path) as board:
