@@ -184,13 +184,16 @@ class Fit:
         return self.reason is None
 
 
-def _memory(config, graph, sweep, context):
-    """Bytes of image and cache: sweep, embedding, rotary table, cache."""
-    embedding = graph.vocabulary * (-(-graph.hidden // config.beat_bytes) + 1) * config.beat_bytes
+def _memory(config, skeleton, sweep, context):
+    """Bytes of image and cache: sweep, program, texts (about), embedding, rotary table, cache."""
+    graph = skeleton.graph
+    beats = -(-graph.hidden // config.beat_bytes) + 1
     return (
         round(sweep)
-        + embedding
-        + context * 2 * graph.head_size
+        + 16 * config.program_commands
+        + (16 * graph.vocabulary if skeleton.tokenizer else 0)
+        + graph.vocabulary * beats * config.beat_bytes
+        + 2 * graph.head_size * context
         + cache_bytes(config, graph, -(-context // config.tile_k) * config.tile_k)
     )
 
@@ -201,7 +204,7 @@ def fit(config, skeleton, plans, positions):
     context = min(graph.context, config.max_context)
     positions = min(positions, context)
     need = traffic(config, skeleton, plans, positions)
-    memory = _memory(config, graph, need.total - need.cache, context)
+    memory = _memory(config, skeleton, need.total - need.cache, context)
     per_beat = cycles.memory_of(config).cycles_per_beat
     peak = config.beat_bytes / per_beat * config.clock_hz
     predicted, reasons = None, []

@@ -197,3 +197,22 @@ def test_help(capsys):
         main(["inspect", "--help"])
     out = capsys.readouterr().out
     assert "examples:" in out and "tamale inspect model.img" in out and "bound" in out
+
+
+def test_gguf_in_other_commands(capsys, tmp_path, monkeypatch):
+    """`pack` and `run` take GGUF files as `inspect` does."""
+    monkeypatch.setenv("TAMALE_BUILD", str(tmp_path / "build"))
+    sizes = {"hidden": 128, "feed_forward": 256, "heads": 2, "kv_heads": 1}
+    path = write_gguf(tmp_path / "small.gguf", Spec(1, "qwen3", 64, 2, **sizes), "Q2_0")
+    fit = inspect(capsys, path, "--config", "ulx3s", "--context", 1)["configurations"][0]
+    assert main(["pack", str(path), "-o", str(tmp_path / "small.img")]) == 0
+    packed = imagefile.load(tmp_path / "small.img")
+    job = Job([Slot(0, 0, 0)])
+    # The extrapolation over layers and vocabulary is exact but for pauses of the memory.
+    predicted = cycles.predict(ULX3S, packed.program, job).cycles
+    assert fit["cycles"] == pytest.approx(predicted, rel=2e-3)
+    assert fit["memory"] == pytest.approx(packed.memory_bytes(), rel=0.03)
+    capsys.readouterr()
+    arguments = ["--backend", "golden", "--prompt-ids", "1,2,3", "--tokens", "4"]
+    assert main(["run", str(path), *arguments]) == 0
+    assert "4 tokens" in capsys.readouterr().err

@@ -39,6 +39,8 @@ class Spec:
         Weights that share a scale; 0: the whole matrix; -1: a row.
     top : int
         Largest value, 1 or 2.
+    biases_of : str
+        Matrices that have one, of q, k, v and o, beside those of qwen2.
     """
 
     seed: int
@@ -53,6 +55,7 @@ class Spec:
     kv_heads: int = 2
     head_size: int = 64
     vocabulary: int = 96
+    biases_of: str = ""
 
     def __post_init__(self):
         rng = np.random.default_rng(self.seed)
@@ -78,7 +81,7 @@ class Spec:
                 # A fp16 scale of a normal size, as every form can hold it.
                 scale = rng.uniform(0.01, 0.05, count).astype(np.float16).astype(np.float32)
                 scales[name] = np.broadcast_to(scale, (rows, k // size)).copy()
-                if self.architecture == "qwen2" and name in "qkv":
+                if name in self.biases_of or self.architecture == "qwen2" and name in "qkv":
                     biases[name] = rng.normal(0, 0.1, rows).astype(np.float32)
             self.values.append(values)
             self.scales.append(scales)
@@ -291,6 +294,7 @@ def gguf_entries(spec, kind, *, embedding="F16"):
             if a == "llama" and name in "qk":
                 heads = spec.heads if name == "q" else spec.kv_heads
                 values, scales = interleave(values, heads), interleave(scales, heads)
+                bias = None if bias is None else interleave(bias, heads)
             data = encode(kind, values, scales)
             tensors[f"blk.{i}.{_NAMES[name]}.weight"] = NUMBERS[kind], values.shape, data
             if bias is not None:

@@ -138,6 +138,14 @@ def test_gguf_and_folder(tmp_path_factory, seed, case, kv_heads):
     check_same(one, readers.read(write_folder(folder / "folder", spec, form)))
 
 
+def test_biases(tmp_path):
+    """Biases of q and k are in the order of their rows, in a llama file too."""
+    spec = Spec(24, "llama", -1, biases_of="qkvo")
+    model = readers.read(write_gguf(tmp_path / "m.gguf", spec, "TQ2_0"))
+    check_spec(model, spec)
+    check_same(model, readers.read(write_folder(tmp_path / "f", spec, "float16")))
+
+
 def test_the_gguf_package_agrees(tmp_path):
     """Its writer's files are read, and its reader reads the files of these tests."""
     spec = Spec(5, "llama", 256)
