@@ -41,30 +41,6 @@ static struct tokenizer_symbols place(uint32_t *words, uint16_t *links, uint32_t
     };
 }
 
-bool tokenizer_init(struct tokenizer *t, const uint32_t *tables, const uint32_t *offsets,
-                    const uint8_t *bytes, void *work, uint32_t size) {
-    uint32_t capacity = TOKENIZER_TEXT_MAX;
-    while (capacity >= TOKENIZER_TEXT_MIN && WORK_BYTES(capacity) > size) capacity -= BLOCK;
-    if (capacity < TOKENIZER_TEXT_MIN) return false;
-    t->tables = tables;
-    t->offsets = offsets;
-    t->bytes = bytes;
-    t->capacity = capacity;
-    uint32_t *words = work, symbols = 3 * capacity + capacity / BLOCK;
-    t->full = place(words, (uint16_t *)(words + symbols), capacity);
-    t->text = (uint8_t *)(words + symbols + capacity);
-    t->brief = place(t->brief_words, t->brief_links, TOKENIZER_SHORT_WORD);
-    t->first = 1, t->last = 0;
-    for (uint32_t i = 0; i < 8; i++) t->begins[i] = 0;
-    const uint32_t *added = table(t, TAMALE_TOKENIZER_ADDED_WORD);
-    for (uint32_t i = 0; i < word_of(t, TAMALE_TOKENIZER_ADDED_COUNT_WORD); i++) {
-        uint8_t byte = ((const uint8_t *)tables)[added[3 * i]];
-        t->begins[byte >> 5] |= 1u << (byte & 31);
-    }
-    tokenizer_begin(t, 0);
-    return true;
-}
-
 void tokenizer_begin(struct tokenizer *t, uint32_t options) {
     t->options = options;
     t->start = t->length = t->checked = t->scanned = 0;
@@ -93,8 +69,7 @@ bool tokenizer_put(struct tokenizer *t, uint8_t byte) {
 
 /* Characters -------------------------------------------------------------------------------------- */
 
-/* Class of a code point; bits above those of the class say what normalisation has to know. */
-static uint32_t kind_of(struct tokenizer *t, uint32_t code) {
+static uint32_t search_kind(struct tokenizer *t, uint32_t code) {
     if (code < t->first || code > t->last) {
         /* Ranges in order, each up to the next: code point << 8 | kind. */
         const uint32_t *ranges = table(t, TAMALE_TOKENIZER_RANGES_WORD);
@@ -113,6 +88,11 @@ static uint32_t kind_of(struct tokenizer *t, uint32_t code) {
         t->kind = ranges[low] & 0xFF;
     }
     return t->kind;
+}
+
+/* Class of a code point; bits above those of the class say what normalisation has to know. */
+static uint32_t kind_of(struct tokenizer *t, uint32_t code) {
+    return code < TOKENIZER_ASCII ? t->ascii[code] : search_kind(t, code);
 }
 
 struct character {
@@ -450,6 +430,31 @@ static bool run(struct tokenizer *t, bool final, tokenizer_sink sink, void *cont
         t->added_bytes = 0;
         t->opens = t->behind = true;
     }
+}
+
+bool tokenizer_init(struct tokenizer *t, const uint32_t *tables, const uint32_t *offsets,
+                    const uint8_t *bytes, void *work, uint32_t size) {
+    uint32_t capacity = TOKENIZER_TEXT_MAX;
+    while (capacity >= TOKENIZER_TEXT_MIN && WORK_BYTES(capacity) > size) capacity -= BLOCK;
+    if (capacity < TOKENIZER_TEXT_MIN) return false;
+    t->tables = tables;
+    t->offsets = offsets;
+    t->bytes = bytes;
+    t->capacity = capacity;
+    uint32_t *words = work, symbols = 3 * capacity + capacity / BLOCK;
+    t->full = place(words, (uint16_t *)(words + symbols), capacity);
+    t->text = (uint8_t *)(words + symbols + capacity);
+    t->brief = place(t->brief_words, t->brief_links, TOKENIZER_SHORT_WORD);
+    t->first = 1, t->last = 0;
+    for (uint32_t i = 0; i < TOKENIZER_ASCII; i++) t->ascii[i] = (uint8_t)search_kind(t, i);
+    for (uint32_t i = 0; i < 8; i++) t->begins[i] = 0;
+    const uint32_t *added = table(t, TAMALE_TOKENIZER_ADDED_WORD);
+    for (uint32_t i = 0; i < word_of(t, TAMALE_TOKENIZER_ADDED_COUNT_WORD); i++) {
+        uint8_t byte = ((const uint8_t *)tables)[added[3 * i]];
+        t->begins[byte >> 5] |= 1u << (byte & 31);
+    }
+    tokenizer_begin(t, 0);
+    return true;
 }
 
 enum tokenizer_result tokenizer_run(struct tokenizer *t, bool final, tokenizer_sink sink,

@@ -16,6 +16,9 @@
 /* Symbols of a word that is merged in on-chip memory; longer ones are merged in the work memory. */
 #define TOKENIZER_SHORT_WORD 48
 
+/* Characters whose classes are kept in on-chip memory. */
+#define TOKENIZER_ASCII 128
+
 /* Least and largest bytes of text that the work memory holds. */
 #define TOKENIZER_TEXT_MIN 64
 #define TOKENIZER_TEXT_MAX 32768
@@ -61,6 +64,7 @@ struct tokenizer {
     bool opens, behind; /* a part of the text begins; one has begun before */
     bool closed, starved;
     uint32_t first, last, kind; /* of the range of characters that was looked up last */
+    uint8_t ascii[TOKENIZER_ASCII];
     uint32_t brief_words[3 * TOKENIZER_SHORT_WORD + 1];
     uint16_t brief_links[2 * TOKENIZER_SHORT_WORD];
 };

@@ -1,9 +1,9 @@
 """Memory image: the header that packer, firmware and golden model share, defined once.
 
-An image is what lies in DRAM from address 0: header, program, vocabulary text, embedding, rotary
-table, then the sweep (everything that a token reads, in execution order). The key-value cache
-follows it in memory and is not part of the file. All numbers are little-endian, all sections start
-on a multiple of ``ALIGNMENT`` bytes.
+An image is what lies in DRAM from address 0: header, program, vocabulary text, tables of the
+tokenizer, embedding, rotary table, then the sweep (everything that a token reads, in execution
+order). The key-value cache follows it in memory and is not part of the file. All numbers are
+little-endian, all sections start on a multiple of ``ALIGNMENT`` bytes.
 """
 
 import struct
@@ -109,9 +109,9 @@ FIELDS = (
 #: (name, meaning) of the 32-bit words at the start of the tokenizer's tables; offsets are bytes
 #: from there. See "Tokenizer" in docs/reference/image.md.
 TOKENIZER_FIELDS = (
-    ("pattern", "how text is cut into words, a value of TOKENIZER_PATTERNS"),
+    ("pattern", "how text is cut into words"),
     ("numbers", "most digits of a word, 0xFFFFFFFF for any number"),
-    ("flags", "bits of TOKENIZER_FLAGS"),
+    ("flags", "bits"),
     ("bytes", "offset of the token of each byte, 256 words, 0xFFFFFFFF for none"),
     ("merge_bits", "b: merges are in 2**b buckets"),
     ("merge_index", "offset of 2**b + 1 words: the first merge of each bucket"),

@@ -50,6 +50,15 @@ class Tokenizer:
             if token.special
         }
 
+    @property
+    def added_tokens(self):
+        """Tokens that are found in text before anything else, as dicts with their numbers."""
+        names = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
+        return [
+            {"id": number} | {name: getattr(token, name) for name in names}
+            for number, token in self._tokenizer.get_added_tokens_decoder().items()
+        ]
+
     def encode(self, text, *, special=True):
         """Return the list of token numbers of a text; none is put before or behind it.
 

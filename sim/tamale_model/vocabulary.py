@@ -122,7 +122,8 @@ def tokenizer_tables(text, vocabulary):
         lookup_bits, lookup_index, lookup = _lookup(tokens, text, vocabulary)
     else:
         lookup_bits, lookup_index, lookup = 1, np.zeros(3, "<u4"), np.zeros(0, "<u4")
-    added = _added(description.get("added_tokens") or [])
+    # Where the file and the library give an added token different numbers, the library's count.
+    added = _added(Tokenizer(text).added_tokens)
     if "CHARACTERS" in flags:
         for content, _ in added:
             if b" " in content or _SPACE.encode() in content:

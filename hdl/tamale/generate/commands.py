@@ -151,6 +151,18 @@ def generate_image():
         "| --- | --- | --- |",
     ]
     lines += [f"| `{4 * i:#x}` | `{name}` | {doc} |" for i, (name, doc) in enumerate(image.FIELDS)]
+    lines += ["", "## Tokenizer", "", "| offset | word | meaning |", "| --- | --- | --- |"]
+    lines += [
+        f"| `{4 * i:#x}` | `{name}` | {doc} |"
+        for i, (name, doc) in enumerate(image.TOKENIZER_FIELDS)
+    ]
+    for title, values in (
+        ("pattern", image.TOKENIZER_PATTERNS),
+        ("bit of flags", image.TOKENIZER_FLAGS),
+        ("class", image.TOKENIZER_CLASSES),
+    ):
+        lines += ["", f"| {title} | name |", "| --- | --- |"]
+        lines += [f"| {value} | `{name}` |" for name, value in values.items()]
     lines += ["", "## Weight codes", "", "| number | name | trits a byte | bits a trit |"]
     lines.append("| --- | --- | --- | --- |")
     for code in CODES.values():
