@@ -341,6 +341,23 @@ def rewritten(tmp_path, spec, changes, extra=None, kind="TQ2_0"):
     return readers.read(write_raw(tmp_path / "m.gguf", metadata, tensors | (extra or {})))
 
 
+def test_kinds_of_scaling(tmp_path):
+    """Without a kind a factor is linear; "none" means none; factors of frequencies come on top."""
+    spec = Spec(13)
+    plain = 20000.0 ** (-np.arange(32) / 32)
+    factor = {"llama.rope.scaling.factor": 4.0}
+    model = rewritten(tmp_path, spec, factor)
+    assert np.allclose(model.graph.frequencies, plain / 4, rtol=1e-12)
+    model = rewritten(tmp_path, spec, factor | {"llama.rope.scaling.type": "none"})
+    assert model.graph.rope_frequencies is None
+    extra = {"rope_freqs.weight": (0, (32,), np.full(32, 2, np.float32).tobytes())}
+    model = rewritten(tmp_path, spec, factor, extra)
+    assert np.allclose(model.graph.frequencies, plain / 8, rtol=1e-12)
+    # bitnet.cpp's graph looks at no such tensor.
+    model = rewritten(tmp_path, Spec(13, "bitnet-b1.58"), {}, extra)
+    assert model.graph.rope_frequencies is None
+
+
 def test_linear_scaling(tmp_path):
     spec = Spec(13)
     plain = 20000.0 ** (-np.arange(32) / 32)
@@ -413,6 +430,10 @@ GGUF_CASES = {
     "yarn": (
         {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 4.0},
         "'yarn' is not supported in a graph without query and key norms",
+    ),
+    "yarn without sense": (
+        {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.yarn_beta_fast": 0.0},
+        "rope scaling 'yarn' with beta_fast = 0.0; the file is damaged",
     ),
     "no size": ({"llama.embedding_length": None}, "no llama.embedding_length; the file holds a"),
     "text for a number": ({"llama.block_count": "two"}, "llama.block_count is 'two', of the wrong"),

@@ -68,6 +68,17 @@ def spec_of(case):
 @functools.cache
 def entries(case, vocabulary):
     metadata, tensors = gguf_entries(spec_of(case), case[2])
+    if case[0] == "qwen3":
+        names = {
+            "type": "yarn",
+            "factor": 4.0,
+            "original_context_length": 32,
+            "yarn_beta_fast": 8.0,
+        }
+        metadata |= {f"qwen3.rope.scaling.{name}": value for name, value in names.items()}
+    if case[0] == "llama":
+        factors = np.linspace(1, 8, 32, dtype=np.float32)
+        tensors["rope_freqs.weight"] = 0, (32,), factors.tobytes()
     return metadata | VOCABULARY[vocabulary], tensors
 
 
@@ -195,7 +206,15 @@ def gguf_case(rng, folder):
 
 @functools.cache
 def folder_of(case, base):
-    return write_folder(base / "-".join(map(str, case)), spec_of(case), case[2])
+    scaling = {
+        "mlx": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32,
+                "beta_fast": 8.0, "attention_factor": 1.5},
+        "float16": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                    "high_freq_factor": 4.0, "original_max_position_embeddings": 64},
+        "float32": {"type": "linear", "factor": 2.0},
+    }  # fmt: skip
+    changes = {"rope_scaling": scaling.get(case[2])}
+    return write_folder(base / "-".join(map(str, case)), spec_of(case), case[2], changes=changes)
 
 
 def folder_case(rng, base):
@@ -269,7 +288,9 @@ def test_images(tmp_path):
     path = tmp_path / "m.img"
     imagefile.build(config, random_model(3), path)
     data = path.read_bytes()
-    rng = random.Random(11)
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
 
     def read(source):
         image = imagefile.load(source)

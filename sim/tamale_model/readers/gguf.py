@@ -282,34 +282,39 @@ def _half_split(heads, size):
 
 def _frequencies(meta, file, graph):
     """Return (frequencies or None, factor of cosines and sines)."""
+    theta, size = graph.rope_theta, graph.head_size
+    stretch = None
     # Only llama's graph looks at them; some bitnet files carry other numbers under the name.
     if meta.architecture == "llama" and "rope_freqs.weight" in file:
-        factors = file.vector("rope_freqs.weight", graph.head_size // 2)
-        if not (factors > 0).all():
+        stretch = file.vector("rope_freqs.weight", size // 2).astype(np.float64)
+        if not (stretch > 0).all():
             raise CheckpointError("rope_freqs.weight has values of 0 or less; the file is damaged")
-        return rope.base(graph.rope_theta, graph.head_size) / factors.astype(np.float64), 1.0
-    kind = meta.text(f"{meta.architecture}.rope.scaling.type", "none")
+    kind = meta.text(f"{meta.architecture}.rope.scaling.type", "linear")
     factor = meta.real("rope.scaling.factor") or meta.real("rope.scale_linear") or 1.0
-    if kind in ("none", "linear") and factor == 1:
-        return None, 1.0
     if factor <= 0:
         raise CheckpointError(f"{meta.path}: rope.scaling.factor is {factor}; the file is damaged")
     if kind in ("none", "linear"):
-        return rope.linear(graph.rope_theta, graph.head_size, factor), 1.0
-    if kind != "yarn" or meta.real("rope.scaling.yarn_log_multiplier", 0):
+        factor = factor if kind == "linear" else 1.0
+        if stretch is None and factor == 1:
+            return None, 1.0
+        return rope.linear(theta, size, factor) / (1.0 if stretch is None else stretch), 1.0
+    if kind != "yarn" or stretch is not None or meta.real("rope.scaling.yarn_log_multiplier", 0):
         raise CheckpointError(
             f"{meta.path}: rope scaling {kind!r} is not supported; "
             "this reader takes 'none', 'linear', 'yarn' and the factors of rope_freqs.weight"
         )
     original = meta.count("rope.scaling.original_context_length", graph.context)
-    if original < 1 or graph.rope_theta <= 1:
+    if original < 1 or theta <= 1:
         raise CheckpointError(f"{meta.path}: rope scaling over {original} positions; damaged file")
     frequencies, attention = rope.yarn(
-        graph.rope_theta, graph.head_size, factor, original,
+        theta, size, factor, original,
         fast=meta.real("rope.scaling.yarn_beta_fast", 32.0),
         slow=meta.real("rope.scaling.yarn_beta_slow", 1.0),
     )  # fmt: skip
-    return frequencies, attention * meta.real("rope.scaling.attn_factor", 1.0)
+    attention *= meta.real("rope.scaling.attn_factor", 1.0)
+    if not 0 < attention < np.inf:
+        raise CheckpointError(f"{meta.path}: rope.scaling.attn_factor makes {attention}; damaged")
+    return frequencies, attention
 
 
 def _graph(meta, file, name):
@@ -433,12 +438,10 @@ def read(path):
                 ),
             }
         if head_norms:
-            # YaRN's factor of cosines and sines is one of the vectors that they rotate.
-            norms[-1] |= {
-                field: file.vector(f"{prefix}{name}.weight", graph.head_size)
-                * np.float32(attention)
-                for field, name in (("query_norm", "attn_q_norm"), ("key_norm", "attn_k_norm"))
-            }
+            for field, name in (("query_norm", "attn_q_norm"), ("key_norm", "attn_k_norm")):
+                key = f"{prefix}{name}.weight"
+                gain = file.vector(key, graph.head_size)
+                norms[-1][field] = rope.scale_gain(key, gain, attention)
     left = sorted(
         name
         for name in container.tensors

@@ -361,9 +361,9 @@ class _Folder:
             result[field] = self.vector(f"{prefix}{name}.weight", sizes[field])
         if self.kind == "qwen3":
             for field, name in (("query_norm", "q_norm"), ("key_norm", "k_norm")):
-                gain = self.vector(f"{prefix}self_attn.{name}.weight", graph.head_size)
-                # YaRN's factor of cosines and sines is one of the vectors that they rotate.
-                result[field] = gain * np.float32(attention)
+                key = f"{prefix}self_attn.{name}.weight"
+                gain = self.vector(key, graph.head_size)
+                result[field] = rope.scale_gain(key, gain, attention)
         elif attention != 1:
             raise CheckpointError(
                 "rope scaling 'yarn' is not supported in a graph without query and key norms; "

@@ -8,9 +8,10 @@ import math
 
 import numpy as np
 
+from .arrays import check_finite
 from .errors import CheckpointError
 
-__all__ = ["base", "linear", "llama3", "yarn"]
+__all__ = ["base", "linear", "llama3", "scale_gain", "yarn"]
 
 
 def base(theta, head_size):
@@ -57,6 +58,13 @@ def yarn(theta, head_size, factor, context, *, fast=32.0, slow=1.0, attention=No
         Replaces 0.1 ln(factor) + 1.
     """
     half = head_size // 2
+    if attention is None:
+        attention = 0.1 * math.log(factor) + 1 if factor > 1 else 1.0
+    given = {"theta": theta - 1, "factor": factor, "context": context, "beta_fast": fast,
+             "beta_slow": slow, "attention_factor": attention}  # fmt: skip
+    for name, value in given.items():
+        if not (math.isfinite(value) and value > 0):
+            raise CheckpointError(f"rope scaling 'yarn' with {name} = {value}; the file is damaged")
 
     def pair(rotations):
         return head_size * math.log(context / (rotations * 2 * math.pi)) / (2 * math.log(theta))
@@ -65,6 +73,15 @@ def yarn(theta, head_size, factor, context, *, fast=32.0, slow=1.0, attention=No
     high = min(math.ceil(pair(slow)), head_size - 1)
     ramp = np.clip((np.arange(half) - low) / max(high - low, 0.001), 0, 1)
     frequency = base(theta, head_size)
-    if attention is None:
-        attention = 0.1 * math.log(factor) + 1 if factor > 1 else 1.0
     return frequency / factor * ramp + frequency * (1 - ramp), attention
+
+
+def scale_gain(name, gain, attention):
+    """Return the gain of a norm of heads times YaRN's factor of cosines and sines.
+
+    The rotated vectors are linear in both, so the factor may move from one to the other.
+    """
+    with np.errstate(over="ignore"):
+        gain = gain * np.float32(attention)
+    check_finite(name, gain)
+    return gain
