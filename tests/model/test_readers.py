@@ -607,3 +607,16 @@ def test_layers_are_kept_while_small():
     # 3 and 0 are kept, 1 and 2 read in each walk, never twice in a row.
     assert read == [3, 0, 1, 2, 1, 2]
     assert len(layers[1:3]) == 2
+
+
+@pytest.mark.parametrize("name", ["scale", "weight_scale"])
+def test_scale_beside_a_tensor(tmp_path, name):
+    """llama.cpp multiplies a product by an optional tensor of one element."""
+    spec = Spec(25, "bitnet")
+    extra = {f"blk.1.ffn_up.{name}": (0, (1,), np.float32(0.25).tobytes())}
+    model = rewritten(tmp_path, spec, {}, extra)
+    assert model.layers[1].up.scale == spec.scales[1]["up"][0, 0] * 0.25
+    assert model.layers[0].up.scale == spec.scales[0]["up"][0, 0]
+    extra = {f"blk.1.ffn_up.{name}": (0, (1,), np.float32(-1).tobytes())}
+    with pytest.raises(CheckpointError, match="it must be positive"):
+        rewritten(tmp_path, spec, {}, extra)

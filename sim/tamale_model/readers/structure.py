@@ -41,12 +41,6 @@ class Plan:
     group_size: int = 0
     planes: int = 1
 
-    def __str__(self):
-        if self.level == FLOAT:
-            return "float"
-        what = ("matrix", "row", f"{self.group_size} weights")[self.level]
-        return f"a scale for each {what}" if self.level < GROUP else f"a scale for every {what}"
-
 
 def merge(plans):
     """Return one plan that suits all ternary ones of ``plans``; FLOAT if there is none."""
