@@ -152,6 +152,7 @@ CONFIGS = {
     "softcap": ({"attn_logit_softcapping": 30.0}, "attn_logit_softcapping = 30.0 is not supp"),
     "huge": ({"vocab_size": 10**30}, "vocabulary = 1000000000000000000000000000000, which no"),
     "odd head": ({"head_dim": 15}, "a head size of 15"),
+    "epsilon": ({"rms_norm_eps": -1e-5}, "norm_epsilon = -1e-05; the file is damaged"),
     "theta": ({"rope_theta": -1.0}, "rope_theta = -1.0; the file is damaged"),
     "missing size": ({"hidden_size": None}, "config.json has no 'hidden_size'; copy"),
     "text for a number": ({"hidden_size": "wide"}, "value of the wrong kind.*wide"),

@@ -44,9 +44,10 @@ def check_graph(graph, source):
             f"{source} gives a head size of {graph.head_size}; the rotary embedding needs an even "
             "one, so the file is damaged"
         )
-    for key, least in (("rope_theta", 0), ("norm_epsilon", -1), ("linear_norm_epsilon", -1)):
+    for key in ("rope_theta", "norm_epsilon", "linear_norm_epsilon"):
         value = getattr(graph, key)
-        if not (math.isfinite(value) and value > least):
+        # An epsilon may be zero, a base of frequencies may not.
+        if not math.isfinite(value) or value < 0 or (key == "rope_theta" and value == 0):
             raise CheckpointError(f"{source} gives {key} = {value}; the file is damaged")
     for token in (*graph.eos, *(() if graph.bos is None else (graph.bos,))):
         if not 0 <= token < _LARGEST_OTHER:
