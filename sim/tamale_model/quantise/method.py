@@ -48,7 +48,7 @@ class Method:
     searched: bool = True
     refits: int = 2
     correction: float = 1.0
-    damping: float = 0.01
+    damping: float = 0.1
     int8: bool = True
 
     def __post_init__(self):

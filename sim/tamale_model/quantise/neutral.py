@@ -189,6 +189,11 @@ class NeutralMatrix(Matrix):
     planes: int
     group_size: int
 
+    @property
+    def form(self):
+        """What `tamale inspect` calls it."""
+        return f"integers of {self.planes} trit" + "s" * (self.planes > 1)
+
     def plan(self):
         """Return the `Plan` of the file: its scales were chosen for the device."""
         level = structure.GROUP if self.group_size else structure.ROW
