@@ -346,6 +346,8 @@ def test_missing_files(folder, tmp_path):
 def test_foreign_files(tmp_path):
     path = tmp_path / "model.gguf"
     path.write_bytes(b"GGUF" + bytes(100))
+    assert "GGUF version 0 is not supported" in refused(path, "--prompt-ids", "1")
+    path = path.rename(tmp_path / "model.bin")
     assert "neither a Tamale image nor a .safetensors file" in refused(path, "--prompt-ids", "1")
     other = {"model_type": "llama"}
     foreign = checkpoints.write(tmp_path / "foreign", "autobitlinear", changes=other)
