@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from gguf_files import Spec, gguf_entries, write_raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tamale_model import readers
+from tamale_model.readers import huggingface, sentencepiece
 from tamale_model.readers.gguf_file import GgufFile
 from tamale_model.readers.vocabulary import Inexpressible, tokenizer_json
 from tamale_model.tokenizer import Tokenizer
@@ -26,8 +28,8 @@ ALPHABET = "abcdehlorstv ETWO'.,;!?()12345\n\t\r -\u00e9\u00df\u4f60\u0300\U0001
 #: Folder of llama.cpp's models/ggml-vocab-*.gguf with .inp and .out, which its source holds.
 CASES = os.environ.get("TAMALE_LLAMA_CPP_VOCABULARIES")
 EXPRESSIBLE = (
-    "command-r", "falcon", "gpt-2", "llama-bpe", "llama-spm", "mpt", "phi-3", "qwen2", "qwen35", "refact",
-    "starcoder",
+    "command-r", "falcon", "gpt-2", "llama-bpe", "llama-spm", "mpt", "phi-3", "qwen2", "qwen35",
+    "refact", "starcoder",
 )  # fmt: skip
 
 
@@ -203,6 +205,90 @@ def test_sentencepiece(prefix):
         assert ours.encode(check_text) == merge_slowly(escaped, plain, scores)
     user = tokens.index("<|user|>")
     assert ours.encode("<|user|>")[-1] == user
+
+
+def model_file(tokens, scores, kinds, *, kind=2, prefix=1, extra=0, charsmap=b""):
+    """Bytes of a tokenizer.model, after the text of sentencepiece_model.proto."""
+
+    def field(number, value):
+        if isinstance(value, int):
+            return bytes([number << 3, value])
+        if isinstance(value, float):
+            return bytes([number << 3 | 5]) + struct.pack("<f", value)
+        size, head = len(value), bytearray([number << 3 | 2])
+        while size > 127:
+            head.append(size & 127 | 128)
+            size >>= 7
+        return bytes([*head, size]) + value
+
+    data = b"".join(
+        field(1, field(1, token.encode()) + field(2, score) + field(3, number))
+        for token, score, number in zip(tokens, scores, kinds, strict=True)
+    )
+    normaliser = field(1, b"identity") + field(3, prefix) + field(4, extra)
+    return (
+        data + field(2, field(3, kind)) + field(3, normaliser + (charsmap and field(2, charsmap)))
+    )
+
+
+def test_tokenizer_model(tmp_path):
+    """A folder without tokenizer.json: SentencePiece's file, and tokens added to it."""
+    tokens, scores, kinds = pieces()
+    data = model_file(tokens, scores, kinds)
+    (tmp_path / "tokenizer.model").write_bytes(data)
+    text = readers.read_tokenizer(tmp_path)
+    assert text == tokenizer_json(metadata_of(tokens, scores, kinds))
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<pad>": len(tokens), "</s>": 2}))
+    ours = Tokenizer(readers.read_tokenizer(tmp_path))
+    assert ours.encode("the<pad>")[-1] == len(tokens)
+    for changes, message in (
+        ({"kind": 1}, "tokenizer.model is not of the kind BPE"),
+        ({"extra": 1}, "tokenizer.model normalises its text"),
+        ({"charsmap": b"x"}, "tokenizer.model normalises its text"),
+    ):
+        (tmp_path / "tokenizer.model").write_bytes(model_file(tokens, scores, kinds, **changes))
+        assert huggingface.read_tokenizer(tmp_path) == (
+            None, [f"no tokenizer: {message}; give prompts as token numbers"],
+        )  # fmt: skip
+    (tmp_path / "tokenizer.model").write_bytes(data)
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<pad>": len(tokens) + 1}))
+    assert "do not follow" in huggingface.read_tokenizer(tmp_path)[1][0]
+    (tmp_path / "added_tokens.json").write_text("{")
+    with pytest.raises(readers.CheckpointError, match="added_tokens.json: not JSON"):
+        readers.read_tokenizer(tmp_path)
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=200)
+def test_damaged_tokenizer_model(data):
+    """Any bytes are a vocabulary or none, never another error."""
+    whole = model_file(*pieces())
+    for part in (data, whole[: len(data) * 20], data[:9] + whole[9 : 9 + len(data)]):
+        try:
+            tokenizer_json(sentencepiece.vocabulary(part))
+        except Inexpressible:
+            pass
+
+
+def test_the_sentencepiece_library(tmp_path):
+    """What the library trains and encodes, where it is installed."""
+    library = pytest.importorskip("sentencepiece")
+    text = tmp_path / "text"
+    text.write_text(TEXT * 20, encoding="utf-8")
+    library.SentencePieceTrainer.train(
+        input=str(text), model_prefix=str(tmp_path / "tokenizer"), model_type="bpe",
+        vocab_size=420, byte_fallback=True, normalization_rule_name="identity",
+        remove_extra_whitespaces=False, hard_vocab_limit=False,
+    )  # fmt: skip
+    theirs = library.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
+    ours = Tokenizer(readers.read_tokenizer(tmp_path))
+
+    @given(st.text(ALPHABET.replace("\n", "").replace("\r", ""), min_size=1, max_size=60))
+    @settings(max_examples=300, deadline=None)
+    def check(sample):
+        assert ours.encode(sample) == theirs.encode(sample)
+
+    check()
 
 
 def test_llama_2_pieces_of_equal_score():

@@ -52,7 +52,7 @@ def read_tokenizer(path):
     path = Path(path)
     if path.is_file() and path.suffix != ".safetensors":
         return gguf.read_tokenizer(path)[0]
-    return huggingface.read_tokenizer(path if path.is_dir() else path.parent)
+    return huggingface.read_tokenizer(path if path.is_dir() else path.parent)[0]
 
 
 def read(path):

@@ -11,7 +11,7 @@ import numpy as np
 
 from tamale_model.model import LINEARS, Graph
 
-from . import rope
+from . import rope, sentencepiece, vocabulary
 from .arrays import Rows, check_finite, to_float32
 from .errors import CheckpointError, parse_json, positive
 from .graphs import Skeleton, check_graph, shapes
@@ -409,6 +409,7 @@ def read(folder):
         )
     shape = (graph.vocabulary, graph.hidden)
     embedding = files.embedding("model.embed_tokens", shape)
+    tokenizer, notes = read_tokenizer(folder)
     return Skeleton(
         graph=graph,
         matrices=matrices,
@@ -416,16 +417,33 @@ def read(folder):
         embedding=embedding,
         head=embedding if graph.tied else files.embedding("lm_head", shape),
         final_norm=files.vector("model.norm.weight", graph.hidden),
-        tokenizer=read_tokenizer(folder),
+        tokenizer=tokenizer,
+        notes=notes,
     )
 
 
 def read_tokenizer(folder):
-    """Return the text of tokenizer.json, or None if there is no such file."""
+    """Return (text of a tokenizer.json or None, notes why there is none).
+
+    SentencePiece's tokenizer.model, with added_tokens.json, stands in for a missing file.
+    """
     path = folder / "tokenizer.json"
-    if not path.is_file():
-        return None
     try:
-        return path.read_text(encoding="utf-8")
+        if path.is_file():
+            return path.read_text(encoding="utf-8"), []
+        path = folder / "tokenizer.model"
+        if not path.is_file():
+            return None, []
+        entries = sentencepiece.vocabulary(path.read_bytes())
+        path = folder / "added_tokens.json"
+        added = parse_json(path.read_bytes()) if path.is_file() else {}
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); copy it again") from None
+    except vocabulary.Inexpressible as error:
+        return None, [f"no tokenizer: {error}; give prompts as token numbers"]
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON ({error}); copy it again") from None
+    try:
+        return vocabulary.tokenizer_json(vocabulary.extend(entries, added)), []
+    except vocabulary.Inexpressible as error:
+        return None, [f"no tokenizer: {error}; give prompts as token numbers"]

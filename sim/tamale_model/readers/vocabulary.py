@@ -9,7 +9,7 @@ import json
 
 import numpy as np
 
-__all__ = ["Inexpressible", "tokenizer_json"]
+__all__ = ["Inexpressible", "extend", "tokenizer_json"]
 
 
 class Inexpressible(ValueError):
@@ -198,6 +198,28 @@ def _sentencepiece(metadata, tokens, kinds, numbers):
             "merges": merges,
         },
     }  # fmt: skip
+
+
+def extend(metadata, added):
+    """Return a vocabulary with further tokens {text: number}, which a text is searched for first.
+
+    Raises
+    ------
+    Inexpressible
+        If their numbers do not follow those that are there.
+    """
+    tokens = list(metadata["tokenizer.ggml.tokens"])
+    if not isinstance(added, dict) or not all(type(n) is int for n in added.values()):
+        raise Inexpressible("added_tokens.json holds no numbers")
+    new = sorted((n, text) for text, n in added.items() if n >= len(tokens))
+    if [n for n, _ in new] != list(range(len(tokens), len(tokens) + len(new))):
+        raise Inexpressible("the numbers in added_tokens.json do not follow the vocabulary's")
+    scores, kinds = (metadata[f"tokenizer.ggml.{key}"] for key in ("scores", "token_type"))
+    return metadata | {
+        "tokenizer.ggml.tokens": tokens + [text for _, text in new],
+        "tokenizer.ggml.scores": np.concatenate([scores, np.zeros(len(new), np.float32)]),
+        "tokenizer.ggml.token_type": np.concatenate([kinds, np.full(len(new), _CONTROL)]),
+    }
 
 
 _MODELS = {"gpt2": _byte_level, "llama": _sentencepiece}
