@@ -95,7 +95,7 @@ def tokenizer_tables(text, vocabulary):
     _check_model(model)
     vocab = model["vocab"]
     if model.get("byte_fallback"):
-        pattern, letters, numbers, digits = "NONE", "", _NONE, False
+        pattern, letters, numbers, digits = "NONE", "", _NONE, None
         flags = {"CHARACTERS"} | _spaces(description)
         bytes_ = [vocab.get(f"<0x{byte:02X}>", _NONE) for byte in range(256)]
         if _NONE in bytes_:
@@ -212,7 +212,7 @@ def _spaces(description):
 
 
 def _pattern(description):
-    """Return (matcher, class of letters, most numbers, single digits, flags)."""
+    """Return (matcher, class of letters, most numbers, kind of single digits or None, flags)."""
     if description is None:
         raise Refused("it has no pre-tokenizer, so it is no byte-level one")
     parts = [description]
@@ -223,25 +223,37 @@ def _pattern(description):
         raise Refused(f"its last pre-tokenizer is {last['type']}, not ByteLevel")
     regex, prefix = last.get("use_regex", True), last["add_prefix_space"]
     if not before:
-        return "GPT2" if regex else "NONE", r"\p{L}", _NONE, False, {"PREFIX"} if prefix else set()
+        return "GPT2" if regex else "NONE", r"\p{L}", _NONE, None, {"PREFIX"} if prefix else set()
     if prefix:
         raise Refused("it puts a space before every word of a text")
-    if len(before) == 1 and before[0]["type"] == "Digits" and regex:
-        if before[0].get("individual_digits"):
-            return "GPT2", r"\p{L}", _NONE, True, set()
+    digits = None
+    if before[0]["type"] == "Digits" and before[0].get("individual_digits"):
+        digits, *before = "Digits", *before[1:]
+    elif len(before) + regex == 2 and _is_split(before[0], r"\p{N}", invert=False):
+        digits, *before = r"\p{N}", *before[1:]
+    if digits and regex and not before:
+        return "GPT2", r"\p{L}", _NONE, digits, set()
     if len(before) == 1 and before[0]["type"] == "Split" and not regex:
         split = before[0]
-        # Every character is part of a match, so that these two are the same.
-        keeps = (split["behavior"], split.get("invert", False)) in (
-            ("Isolated", False), ("Removed", True),
-        )  # fmt: skip
-        known = _PATTERNS.get(split["pattern"].get("Regex"))
-        if known and keeps:
-            name, letters, numbers, either = known
-            return name, letters, numbers, False, {"EITHER_CASE"} if either else set()
+        expression = split["pattern"].get("Regex")
+        name, letters, numbers, either = _PATTERNS.get(expression, (None, None, None, None))
+        # Every character is part of a match, so that both ways to keep the matches are the same.
+        keeps = _is_split(split, expression, invert=False) or _is_split(split, expression, True)
+        if name and keeps and (name == "GPT2" or not digits):
+            return name, letters, numbers, digits, {"EITHER_CASE"} if either else set()
         raise Refused(f"its pre-tokenizer has the pattern {json.dumps(split['pattern'])}")
     kinds = ", ".join(part["type"] for part in parts)
     raise Refused(f"its pre-tokenizer is {kinds} with ByteLevel.use_regex {regex}")
+
+
+def _is_split(part, expression, invert):
+    """Whether a pre-tokenizer gives the matches of an expression, or what lies between them."""
+    return part == part | {
+        "type": "Split",
+        "pattern": {"Regex": expression},
+        "behavior": "Removed" if invert else "Isolated",
+        "invert": invert,
+    }
 
 
 def _added(tokens):
@@ -417,7 +429,8 @@ def _ranges(letters, digits, classes, nfc):
     if classes:
         kinds |= _classes(letters)
     if digits:
-        kinds[_digits()] = image.TOKENIZER_CLASSES["DIGIT"]
+        alone = _digits() if digits == "Digits" else kinds == image.TOKENIZER_CLASSES["NUMBER"]
+        kinds[alone] = image.TOKENIZER_CLASSES["DIGIT"]
     if nfc:
         kinds |= _normal_kinds()
     # Text has no surrogates; they belong to the range before.

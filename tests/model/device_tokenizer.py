@@ -24,7 +24,7 @@ def build(folder, *options):
     folder = Path(folder)
     (folder / "tamale_image.h").write_text(image_header.generate())
     library = folder / "tokenizer.so"
-    sources = [_FIRMWARE / "tokenizer.c", Path(__file__).with_name("tokenizer_host.c")]
+    sources = [Path(__file__).with_name("tokenizer_host.c")]
     command = [
         sys.executable, "-m", "ziglang", "cc", "-shared", "-fPIC", "-O2", "-std=c11", "-Wall",
         "-Wextra", "-Werror", f"-I{folder}", f"-I{_FIRMWARE}", *options, *map(str, sources), "-o",
@@ -32,7 +32,7 @@ def build(folder, *options):
     ]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
     library = ctypes.CDLL(str(library))
-    library.encode.restype = ctypes.c_int32
+    library.encode.restype = library.words_of.restype = ctypes.c_int32
     return library
 
 
@@ -78,13 +78,23 @@ class DeviceTokenizer:
         data = text.encode() if isinstance(text, str) else text
         room = len(data) + 16
         values = np.zeros(room, np.uint32)
-
-        def pointer(array):
-            return array.ctypes.data_as(ctypes.c_void_p)
-
         count = self._library.encode(
-            pointer(self._tables), pointer(self._offsets), pointer(self._bytes),
-            pointer(self._work), len(self._work), data, len(data), line, options,
-            pointer(values), room,
+            *self._arguments(data), line, options, _pointer(values), room
         )  # fmt: skip
         return RESULTS[-count] if count < 0 else values[:count].tolist()
+
+    def words(self, text):
+        """Return the byte offsets at which words end in a text without added tokens."""
+        data = text.encode()
+        ends = np.zeros(len(data) + 1, np.uint32)
+        count = self._library.words_of(*self._arguments(data), _pointer(ends))
+        assert count >= 0
+        return ends[:count].tolist()
+
+    def _arguments(self, data):
+        arrays = (self._tables, self._offsets, self._bytes, self._work)
+        return *map(_pointer, arrays), len(self._work), data, len(data)
+
+
+def _pointer(array):
+    return array.ctypes.data_as(ctypes.c_void_p)

@@ -1,5 +1,6 @@
 """The firmware's tokenizer, compiled for this machine, gives the library's tokens: every one."""
 
+import itertools
 import json
 import random
 
@@ -81,6 +82,30 @@ def test_unicode(devices, text, kind):
     print(f"{kind}: {count} tokens of {len(text.encode())} bytes")
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "roberta"])
+def test_words(devices, kind):
+    """Words end where the library's do, which tokens show only where a merge could cross."""
+    device, random_ = devices(kind), tokenizer_cases.seeded(SEED + 7)
+    for part in documents(unicode_text(random_, 200_000), random_, 3000):
+        part = device.host.normalize(part)
+        sizes = [len(word) for word in device.host.words(part)]
+        assert device.words(part) == list(itertools.accumulate(sizes))
+
+
+def test_word_in_the_vocabulary(library):
+    """With `ignore_merges` a word that is a token is this token, also where no merge makes it."""
+    description = json.loads(train("llama-3", ["some words and others"], 300))
+    vocab = description["model"]["vocab"]
+    number = len(vocab)
+    vocab |= {"\u0120someone": number, "so": number + 1, "\u00c3\u00a9t": number + 2}
+    for ignore in (True, False):
+        description["model"]["ignore_merges"] = ignore
+        device = DeviceTokenizer(library, json.dumps(description))
+        own = device.encode("so someone \u00e9t")
+        assert own == device.host.encode("so someone \u00e9t")
+        assert (number in own) == ignore
+
+
 def demo_text():
     return (demonstration() / "tokenizer.json").read_text()
 
@@ -154,7 +179,10 @@ def test_random_bytes(devices, kind, data, line):
 def test_bad_bytes_are_signs(devices):
     """Each byte that is no part of valid UTF-8 is a character that is no letter."""
     device = devices("gpt-2")
-    for bad in (b"\xff", b"\x80", b"\xc0\xaf", b"\xe2\x82", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"):
+    for bad in (
+        b"\xff", b"\x80", b"\xc1\xa1", b"\xe0\x81\xa1", b"\xf0\x80\x81\xa1", b"\xe2\x82",
+        b"\xed\xa0\x80", b"\xf4\x90\x80\x80",
+    ):  # fmt: skip
         words = [b"ab", b" " + bad, b"cd"]
         pieces = [device.encode(word, options=0) for word in words]
         assert device.encode(b"".join(words), options=0) == sum(pieces, [])

@@ -11,6 +11,7 @@ _CL100K = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _MARKS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
     r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -36,6 +37,17 @@ KINDS = {
     "qwen-3.5": (_split(_MARKS), True, False),
     "smollm-2": (
         pre_tokenizers.Sequence([pre_tokenizers.Digits(True), _byte_level(use_regex=True)]),
+        False,
+        False,
+    ),
+    "starcoder": (
+        pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(r"\p{N}"), "isolated"),
+                pre_tokenizers.Split(Regex(_GPT2), "isolated"),
+                _byte_level(),
+            ]
+        ),
         False,
         False,
     ),

@@ -1,5 +1,5 @@
 /* The firmware's tokenizer as a shared library, for tests. */
-#include "tokenizer.h"
+#include "tokenizer.c"
 
 struct tokens {
     uint32_t *values;
@@ -29,4 +29,18 @@ int32_t encode(const uint32_t *tables, const uint32_t *offsets, const uint8_t *b
     }
     enum tokenizer_result result = tokenizer_run(&t, true, take, &tokens);
     return result ? -(int32_t)result : (int32_t)tokens.count;
+}
+
+/* Ends of the words of a text without added tokens; their number. */
+int32_t words_of(const uint32_t *tables, const uint32_t *offsets, const uint8_t *bytes, void *work,
+                 uint32_t size, const uint8_t *text, uint32_t length, uint32_t *ends) {
+    static struct tokenizer t;
+    if (!tokenizer_init(&t, tables, offsets, bytes, work, size)) return -100;
+    for (uint32_t i = 0; i < length; i++)
+        if (!tokenizer_put(&t, text[i])) return -TOKENIZER_WORD_TOO_LONG;
+    t.end = t.length;
+    t.closed = true;
+    int32_t count = 0;
+    for (uint32_t at = t.start; at < t.end;) ends[count++] = at = word_end(&t, at);
+    return count;
 }
