@@ -11,12 +11,12 @@ from tamale_model import integer
 from tamale_model.integer import ZERO, Scalar
 
 LATENCY = {
-    ScalarOp.MUL: 11,
-    ScalarOp.DIV: 27,
-    ScalarOp.SQRT: 26,
-    ScalarOp.ADD: 16,
-    ScalarOp.SHIFT: 3,
-    ScalarOp.SCALE: 3,
+    ScalarOp.MUL: 8,
+    ScalarOp.DIV: 23,
+    ScalarOp.SQRT: 22,
+    ScalarOp.ADD: 8,
+    ScalarOp.SHIFT: 8,
+    ScalarOp.SCALE: 8,
 }
 
 
@@ -149,7 +149,7 @@ def test_normalise():
 
     async def body(bench):
         for value in sorted(values):
-            assert await bench.normalise(value, 40, 1) == 8
+            assert await bench.normalise(value, 40, 1) == 5
             result, _ = await bench.read(40, 0, 1)
             assert result == integer.normalise(value), f"{value:#x}"
 

@@ -17,6 +17,7 @@ __all__ = ["NormaliseLayout", "ScalarRead", "ScalarUnit", "ScalarWrite"]
 
 _NAME_BITS = 6
 _WIDE = 48
+_DIVIDE_STEPS, _ROOT_STEPS = 17, 16
 
 #: A reduction on its way to a register, which becomes the scalar ``integer.normalise(value)``.
 NormaliseLayout = data.StructLayout(
@@ -64,8 +65,8 @@ class ScalarUnit(wiring.Component):
     that arrive in the same cycle the command is taken.
 
     Latency, from the cycle of the transfer to the cycle in which the unit is idle again and the
-    result can be read: a value to normalise 8 cycles; a command SHIFT, SCALE 3, MUL 11, ADD 16,
-    SQRT 26, DIV 27 cycles. ``unit.done_valid`` is high in the last cycle before the unit is idle;
+    result can be read: a value to normalise 5 cycles; a command SHIFT, SCALE, MUL, ADD 8, SQRT 22,
+    DIV 23 cycles. ``unit.done_valid`` is high in the last cycle before the unit is idle;
     ``unit.done.result`` is always zero, for the result is stored already.
 
     Mantissas are 0 or 2**15 to 2**16 - 1; `write` must keep to that.
@@ -107,8 +108,8 @@ class ScalarUnit(wiring.Component):
         store = memory.write_port()
 
         def address(name, slot):
-            # The shared names first, then those of each slot.
-            return Cat(name[:5], Mux(name[5], slot + 1, 0))
+            # The names of each slot first, then the shared ones.
+            return Cat(name[:5], Mux(name[5], slot, slots))
 
         def field(name):
             offset, width = FIELDS[Op.SCALAR][name]
@@ -118,44 +119,54 @@ class ScalarUnit(wiring.Component):
         name, slot = Signal(_NAME_BITS), Signal(4)
         a_name, b_name = Signal(_NAME_BITS), Signal(_NAME_BITS)
         idle, executing = Signal(), Signal()
-
-        a, b = port_a.data, port_b.data
         read_slot = Signal(4)
         m.d.comb += [
             read_slot.eq(Mux(idle, self.read.slot, slot)),
             port_a.addr.eq(address(Mux(idle, self.read.p_name, a_name), read_slot)),
             port_b.addr.eq(address(Mux(idle, self.read.q_name, b_name), read_slot)),
-            self.read.p.eq(a),
-            self.read.q.eq(b),
+            self.read.p.eq(port_a.data),
+            self.read.q.eq(port_b.data),
         ]
+        is_ = {op: Signal(name=f"is_{op.name.lower()}") for op in ScalarOp}
+        m.d.comb += [signal.eq(operation == op) for op, signal in is_.items()]
 
-        # The number that is being computed: wide * 2**exponent, then a quotient or a root.
-        wide, exponent = Signal(_WIDE), Signal(signed(11))
-        step = Signal(range(32))
-        # Division: remainder and divisor. Square root: remainder and the radicand still to come.
-        rest, divisor = Signal(20), Signal(16)
-        radicand = Signal(32)
-        # Addition: the smaller operand, and how far it still moves right.
-        small, distance = Signal(31), Signal(6)
-        factor_a, factor_b = Signal(16), Signal(16)
-
-        write_en, write_value = Signal(), Signal(ScalarLayout)
+        # The result: a mantissa in the upper 16 bits, or one bit below them, and the exponent that
+        # it has if it is in the upper 16; not normalised further below is only zero.
+        wide, exponent = Signal(32), Signal(signed(13))
+        step = Signal(range(_DIVIDE_STEPS))
+        write_en, result = Signal(), Signal(ScalarLayout)
         m.d.comb += [
+            result.mantissa.eq(Mux(wide[31], wide[16:], wide[15:31])),
+            result.exponent.eq(Mux(wide[30:] == 0, 0, exponent - ~wide[31])),
             store.en.eq(write_en | self.write.en),
             store.addr.eq(
                 Mux(write_en, address(name, slot), address(self.write.name, self.write.slot))
             ),
-            store.data.eq(Mux(write_en, write_value, self.write.value)),
+            store.data.eq(Mux(write_en, result, self.write.value)),
         ]
 
-        larger, smaller, swap = Signal(ScalarLayout), Signal(ScalarLayout), Signal()
-        gap = Signal(signed(12))
-        m.d.comb += [
-            swap.eq((b.mantissa != 0) & ((a.mantissa == 0) | (a.exponent < b.exponent))),
-            larger.eq(Mux(swap, b, a)),
-            smaller.eq(Mux(swap, a, b)),
-            gap.eq(larger.exponent - smaller.exponent),
+        # Block RAM is slow, so that its output goes no further than these.
+        a_mantissa, a_exponent = Signal(16), Signal(signed(11))
+        b_mantissa, b_exponent = Signal(16), Signal(signed(11))
+        m.d.sync += [
+            a_mantissa.eq(port_a.data.mantissa),
+            a_exponent.eq(port_a.data.exponent),
+            b_mantissa.eq(port_b.data.mantissa),
+            b_exponent.eq(port_b.data.exponent),
         ]
+        odd = a_exponent[0]
+        swap, ahead, behind = Signal(), Signal(signed(12)), Signal(signed(12))
+        raised = Signal(signed(13))
+        # MUL multiplies the mantissas. ADD multiplies the smaller one by a power of two, which is a
+        # shift, and adds the larger one; SHIFT and SCALE add nothing to their operand.
+        factor_a, factor_b, larger, far = Signal(16), Signal(16), Signal(16), Signal()
+        product = Signal(32)
+        # Division: remainder and divisor. Square root: remainder and the radicand still to come.
+        rest, divisor, divides = Signal(20), Signal(16), Signal()
+        radicand = Signal(17)
+        # Normalisation: leading zeros that are known, and what lies behind them.
+        upper, middle = Signal(31), Signal(19)
+        zeros = Signal(6)
 
         with m.FSM():
             with m.State("IDLE"):
@@ -165,11 +176,8 @@ class ScalarUnit(wiring.Component):
                     imm.eq(field("imm")),
                     a_name.eq(field("a")),
                     b_name.eq(field("b")),
-                    step.eq(0),
-                    wide.eq(self.normalise.payload.value),
-                    # A wide number with its highest bit set has the mantissa in its upper 16 bits.
-                    exponent.eq(_WIDE - 16),
                 ]
+                self._leading(m, self.normalise.payload.value, 16, 3, upper, zeros[4:])
                 with m.If(self.unit.issue.valid):
                     m.d.sync += [
                         name.eq(field("rd")),
@@ -183,116 +191,148 @@ class ScalarUnit(wiring.Component):
                         slot.eq(self.normalise.payload.slot),
                         executing.eq(0),
                     ]
-                    m.next = "NORMALISE"
+                    m.next = "QUARTERS"
 
             with m.State("READ"):
-                m.next = "BEGIN"
+                m.next = "OPERANDS"
 
-            with m.State("BEGIN"):
-                odd = a.exponent[0]
-                m.d.sync += [
-                    wide.eq(0),
-                    rest.eq(0),
-                    factor_a.eq(a.mantissa),
-                    factor_b.eq(b.mantissa),
-                    divisor.eq(b.mantissa),
-                    radicand.eq(Mux(odd, a.mantissa << 15, a.mantissa << 16)),
-                ]
+            with m.State("OPERANDS"):
+                m.next = "COMPARE"
+
+            with m.State("COMPARE"):
+                constant = Signal(signed(11))
                 with m.Switch(operation):
                     with m.Case(ScalarOp.MUL):
-                        m.d.sync += exponent.eq(a.exponent + b.exponent + _WIDE - 16)
-                        m.next = "MULTIPLY"
+                        m.d.comb += constant.eq(15)
                     with m.Case(ScalarOp.DIV):
-                        m.d.sync += [
-                            rest.eq(a.mantissa),
-                            exponent.eq(a.exponent - b.exponent - 16 + _WIDE - 16),
-                        ]
+                        m.d.comb += constant.eq(-15)
+                    with m.Case(ScalarOp.SQRT):
+                        m.d.comb += constant.eq(-8)
+                    with m.Case(ScalarOp.SHIFT, ScalarOp.SCALE):
+                        m.d.comb += constant.eq(imm)
+                uses_b = is_[ScalarOp.MUL] | is_[ScalarOp.DIV] | is_[ScalarOp.SHIFT]
+                term = (b_exponent ^ is_[ScalarOp.DIV].replicate(11)).as_signed()
+                m.d.sync += [
+                    ahead.eq(a_exponent - b_exponent),
+                    behind.eq(b_exponent - a_exponent),
+                    swap.eq(
+                        is_[ScalarOp.ADD]
+                        & (b_mantissa != 0)
+                        & ((a_mantissa == 0) | (a_exponent < b_exponent))
+                    ),
+                    # What the exponent of the result is above that of a, less 1.
+                    raised.eq(Mux(uses_b, term, 0) + constant),
+                ]
+                m.next = "ALIGN"
+
+            with m.State("ALIGN"):
+                base, distance = Signal(signed(11)), Signal(signed(12))
+                m.d.comb += [
+                    base.eq(Mux(swap, b_exponent, a_exponent)),
+                    distance.eq(Mux(swap, behind, ahead)),
+                ]
+                with m.If(is_[ScalarOp.SQRT]):
+                    m.d.comb += base.eq((a_exponent >> 1) + odd)
+                rise = Mux(is_[ScalarOp.SHIFT] & (raised < 0), 0, raised)
+                m.d.sync += [
+                    exponent.eq(base + rise + 1),
+                    larger.eq(Mux(swap, b_mantissa, a_mantissa)),
+                    factor_a.eq(Mux(swap, a_mantissa, b_mantissa)),
+                    # In units of 2**-15 or, beyond that distance, of 2**-31.
+                    factor_b.eq(Cat(distance[:4] == 15 - i for i in range(16))),
+                    far.eq(distance[4]),
+                    wide.eq(0),
+                    step.eq(0),
+                    rest.eq(Mux(is_[ScalarOp.DIV], a_mantissa, 0)),
+                    divisor.eq(b_mantissa),
+                    divides.eq(b_mantissa != 0),
+                    radicand.eq(Mux(odd, a_mantissa, a_mantissa << 1)),
+                ]
+                m.next = "MULTIPLY"
+                with m.Switch(operation):
+                    with m.Case(ScalarOp.MUL):
+                        m.d.sync += [factor_b.eq(a_mantissa), far.eq(0), larger.eq(0)]
+                    with m.Case(ScalarOp.DIV):
                         m.next = "DIVIDE"
                     with m.Case(ScalarOp.SQRT):
-                        m.d.sync += exponent.eq(((a.exponent + odd) >> 1) - 8 + _WIDE - 16)
                         m.next = "ROOT"
                     with m.Case(ScalarOp.ADD):
-                        m.d.sync += [
-                            wide.eq(larger.mantissa << 15),
-                            small.eq(smaller.mantissa << 15),
-                            distance.eq(Mux(gap > 31, 31, gap)),
-                            exponent.eq(larger.exponent - 15 + _WIDE - 16),
-                        ]
-                        m.next = "ALIGN"
+                        with m.If(distance > 31):
+                            m.d.sync += factor_a.eq(0)
                     with m.Default():
-                        amount = Signal(signed(13))
-                        m.d.comb += amount.eq(imm)
-                        with m.If(operation == ScalarOp.SHIFT):
-                            up = b.exponent + imm
-                            m.d.comb += amount.eq(Mux(up < 0, 0, up))
-                        m.d.comb += [
-                            write_en.eq(1),
-                            write_value.mantissa.eq(a.mantissa),
-                            write_value.exponent.eq(Mux(a.mantissa == 0, 0, a.exponent + amount)),
-                            self.unit.done_valid.eq(1),
-                        ]
-                        m.next = "IDLE"
+                        m.d.sync += factor_a.eq(0)
 
             with m.State("MULTIPLY"):
-                m.d.sync += wide.eq(factor_a * factor_b)
-                m.next = "NORMALISE"
+                m.d.sync += product.eq(factor_a * factor_b)
+                m.next = "SUM"
+
+            with m.State("SUM"):
+                m.d.sync += wide.eq((larger << 15) + Mux(far, product[16:], product))
+                m.next = "STORE"
 
             with m.State("DIVIDE"):
                 # Normalised mantissas: the quotient of a * 2**16 and b has 17 bits, the first of
                 # which says whether a >= b.
-                fits = rest >= divisor
+                less = Signal(18)
+                m.d.comb += less.eq(rest[:17] - divisor)
+                fits = ~less[17]
                 m.d.sync += [
-                    wide.eq(Cat(fits & (divisor != 0), wide[:-1])),
-                    rest.eq(Mux(fits, rest - divisor, rest) << 1),
+                    wide[15:].eq(Cat(fits & divides, wide[15:31])),
+                    rest.eq(Mux(fits, less[:17], rest[:17]) << 1),
                     step.eq(step + 1),
                 ]
-                with m.If(step == 16):
-                    m.d.sync += step.eq(0)
-                    m.next = "NORMALISE"
+                with m.If(step == _DIVIDE_STEPS - 1):
+                    m.next = "STORE"
 
             with m.State("ROOT"):
                 # Digit by digit: the root so far is r, two more bits of the radicand come down,
                 # the next bit is set if 4r + 1 fits into the remainder.
-                down = Cat(radicand[30:32], rest[:18])
-                trial = Cat(1, 0, wide[:16])
-                fits = down >= trial
+                down = Cat(radicand[15:], rest[:18])
+                after = Signal(21)
+                m.d.comb += after.eq(down - Cat(1, 0, wide[15:31]))
+                fits = ~after[20]
                 m.d.sync += [
-                    wide.eq(Cat(fits, wide[:-1])),
-                    rest.eq(Mux(fits, down - trial, down)),
+                    wide[15:].eq(Cat(fits, wide[15:31])),
+                    rest.eq(Mux(fits, after[:20], down)),
                     radicand.eq(radicand << 2),
                     step.eq(step + 1),
                 ]
-                with m.If(step == 15):
-                    m.d.sync += step.eq(0)
-                    m.next = "NORMALISE"
+                with m.If(step == _ROOT_STEPS - 1):
+                    m.next = "STORE"
 
-            with m.State("ALIGN"):
-                with m.Switch(step):
-                    for bit in range(5):
-                        with m.Case(bit):
-                            with m.If(distance[bit]):
-                                m.d.sync += small.eq(small >> (1 << bit))
-                m.d.sync += step.eq(step + 1)
-                with m.If(step == 5):
-                    m.d.sync += [wide.eq(wide + small), step.eq(0)]
-                    m.next = "NORMALISE"
+            with m.State("QUARTERS"):
+                self._leading(m, upper, 4, 4, middle, zeros[2:4])
+                m.next = "BITS"
 
-            with m.State("NORMALISE"):
-                with m.Switch(step):
-                    for index, bit in enumerate((5, 4, 3, 2, 1, 0)):
-                        move = 1 << bit
-                        with m.Case(index):
-                            with m.If(wide[_WIDE - move :] == 0):
-                                m.d.sync += [wide.eq(wide << move), exponent.eq(exponent - move)]
-                m.d.sync += step.eq(step + 1)
-                with m.If(step == 6):
-                    m.d.comb += [
-                        write_en.eq(1),
-                        write_value.mantissa.eq(wide[_WIDE - 16 :]),
-                        # Only zero is left without a highest bit.
-                        write_value.exponent.eq(Mux(wide[-1], exponent, 0)),
-                        self.unit.done_valid.eq(executing),
-                    ]
-                    m.next = "IDLE"
+            with m.State("BITS"):
+                self._leading(m, middle, 1, 4, wide[16:], zeros[:2])
+                m.d.sync += wide[:16].eq(0)
+                m.next = "PLACE"
+
+            with m.State("PLACE"):
+                # A number of 48 bits with its highest bit set has the mantissa in its upper 16.
+                m.d.sync += exponent.eq(_WIDE - 16 - zeros)
+                m.next = "STORE"
+
+            with m.State("STORE"):
+                m.d.comb += [write_en.eq(1), self.unit.done_valid.eq(executing)]
+                m.next = "IDLE"
 
         return m
+
+    def _leading(self, m, value, unit, choices, rest, zeros):
+        """Drop up to choices - 1 units of leading zeros, in one cycle, and say how many.
+
+        ``rest`` gets as many of the upper bits as fit; it holds the unit that is not zero in front.
+        """
+        size = len(value)
+        moved, count = Signal(len(rest)), Signal(len(zeros))
+        m.d.comb += moved.eq(value[size - len(rest) :])
+        for units in range(1, choices):
+            with m.If(value[size - units * unit :] == 0):
+                low = size - len(rest) - units * unit
+                m.d.comb += [
+                    moved.eq(value[max(0, low) : low + len(rest)] << max(0, -low)),
+                    count.eq(units),
+                ]
+        m.d.sync += [rest.eq(moved), zeros.eq(count)]
