@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from tamale import config as configuration
-from tamale_model import imagefile, readers
+from tamale_model import imagefile, readers, vocabulary
 
 from ..models_cache import demonstration, source
 
@@ -63,3 +63,7 @@ def run(args):
         f"  cache {fields['kv_sequence_bytes']:,} bytes a sequence of {fields['context']} "
         f"positions, {image.memory_bytes():,} bytes of memory in all"
     )
+    if fields["tokenizer_bytes"]:
+        print(f"  tables of {fields['tokenizer_bytes']:,} bytes for text as prompts")
+    else:
+        print(f"  prompts come as tokens: {vocabulary.tokenizer_section(model)[1]}")
