@@ -117,6 +117,16 @@ def test_byte_level(pre):
     assert ours.token_bytes(0) == b""
 
 
+@pytest.mark.parametrize(("pre", "numbers"), [("llama-bpe", [3]), ("gpt-2", [0, 1])])
+def test_whole_words(pre, numbers):
+    """In Llama 3's way a word of the vocabulary is a token, though no merge makes it."""
+    metadata = {
+        "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": pre, "tokenizer.ggml.merges": [],
+        "tokenizer.ggml.tokens": ["a", "b", "c", "ab"],
+    }  # fmt: skip
+    assert Tokenizer(tokenizer_json(metadata)).encode("ab") == numbers
+
+
 # SentencePiece ------------------------------------------------------------------------------------
 
 SPACE = "\u2581"
@@ -132,9 +142,10 @@ def pieces():
     runs = [SPACE * n for n in (2, 4, 8, 3, 5, 6, 7)]
     letters = sorted(set("abcdehlnorstvi.,") | {SPACE, "\u00e9"})
     scores = [0.0] * len(tokens)
+    # Scores in another order than numbers: merges go by scores.
     for i, word in enumerate(words):
         tokens.append(word)
-        scores.append(-float(i))
+        scores.append(-float((i * 7 + 3) % len(words)))
     tokens += runs + letters
     scores += [-1e9] * len(runs) + [-100.0 - i for i in range(len(letters))]
     kinds += [1] * (len(tokens) - len(kinds))

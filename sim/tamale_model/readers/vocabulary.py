@@ -44,6 +44,7 @@ _PRE = {
                      "minerva-7b"), _DIGITS),
     **dict.fromkeys(("gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "gigachat"), _PLAIN),
     "falcon": ([r"[\p{P}\$\+<=>\^~\|`]+", _GPT2, "[0-9][0-9][0-9]"], False),
+    # As its authors have it; llama.cpp says it without marks (\\p{M}), so texts with them differ.
     "tekken": (
         [
             rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*|"
@@ -158,7 +159,7 @@ def _merges(pieces):
             [_SPACE * a, _SPACE * b]
             for a in range(1, top)
             for b in range(1, top + 1 - a)
-            if a != b or a & (a - 1)
+            if a != b  # equal runs meet only where doubling joins them
         ]
     return result
 
