@@ -44,7 +44,7 @@ _PRE = {
                      "minerva-7b"), _DIGITS),
     **dict.fromkeys(("gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "gigachat"), _PLAIN),
     "falcon": ([r"[\p{P}\$\+<=>\^~\|`]+", _GPT2, "[0-9][0-9][0-9]"], False),
-    # As its authors have it; llama.cpp says it without marks (\\p{M}), so texts with them differ.
+    # As its authors have it; llama.cpp says it without marks (\p{M}), so texts with them differ.
     "tekken": (
         [
             rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*|"
