@@ -1,9 +1,8 @@
 """What travels through the vector unit's pipeline, and in which cycle each part of it is.
 
 An *item* is one word on its way from the scratchpad to the scratchpad. An item that leaves the
-sequencer's register in cycle 0 is read in cycle 0, its operands are prepared from cycle 2 on, it is
-multiplied in cycles 5 and 6, added in cycle 12, written in cycle 14. (One cycle more per doubling
-of the width beyond 8: the transform within a word takes a cycle per level.)
+sequencer's register in cycle 0 is multiplied in cycles 5 and 6, shifted in 8 to 10, added in cycle
+12 and written in cycle 16.
 """
 
 from amaranth.hdl import unsigned
@@ -20,27 +19,22 @@ def log2_width(config):
 
 
 class Timing:
-    """Cycles in which an item passes the stages; cycle 0 is when it addresses operand a.
+    """Cycles in which an item passes the stages; in cycle 0 it leaves the sequencer."""
 
-    Parameters
-    ----------
-    config : Config
-    """
-
-    def __init__(self, config):
-        self.prepare = 2  #: first cycle in which operand a is at hand
-        late = max(0, log2_width(config) - 3)
-        self.read_factor = late  #: operand b is addressed as a factor
-        self.factor = 4 + late  #: factor is rounded and clipped
-        self.multiply = 5 + late  #: both operands are at the multiplier
-        self.combine = 7 + late  #: product is added to the product before it
-        self.read_addend = 10 + late  #: operand b is addressed as an addend
-        self.product = 11 + late  #: shifted product is clipped
-        self.add = 12 + late  #: addend is added
-        self.sum = 13 + late  #: sum is clipped
-        self.result = 14 + late  #: result is written to the scratchpad, or
-        self.code = 15 + late  #: to activation memory
-        self.exponential = 17 + late  #: result of EXP is written
+    read_factor = 0  #: operand b is addressed as a factor
+    read_a = 1  #: operand a is addressed
+    prepare = 3  #: operand a is at hand
+    factor = 4  #: factor is rounded and clipped
+    multiply = 5  #: both operands are at the multiplier
+    combine = 7  #: product is added to the product before it
+    read_addend = 9  #: operand b is addressed as an addend
+    product = 11  #: shifted product is clipped; the addend is at hand
+    add = 12  #: addend is added
+    sum = 13  #: sum is clipped
+    result = 15  #: result is reduced
+    write = 16  #: result is written to the scratchpad or to activation memory
+    complement = 18  #: result of SIGMOID is mirrored for elements that are not negative
+    exponential = 21  #: result of EXP is reduced; it is written one cycle later
 
 
 def ItemLayout(config):
@@ -48,9 +42,10 @@ def ItemLayout(config):
 
     ``valid``; ``mask``: elements before n; ``write``: elements to write; ``a``, ``b``, ``dst``:
     word addresses; ``step``, ``offset``: place in activation memory; ``partial``: product that only
-    the next item completes; ``minus``, ``plus``: take this product from the last one, or add it;
-    ``add``, ``subtract``: what to do with the addend; ``in_word``: transform within the word;
-    ``reduce``: takes part in the reduction.
+    the next item completes; ``minus``: take this product from the partial one; ``add``,
+    ``subtract``: what to do with the addend (subtract only together with add); ``in_word``: bit j
+    makes sums and differences of elements 2**j apart within the word; ``reduce``: takes part in the
+    reduction.
     """
     words = config.scratchpad_elements // config.vu_width
     address = unsigned((words - 1).bit_length())
@@ -66,10 +61,9 @@ def ItemLayout(config):
             "offset": range(config.tile_k),
             "partial": 1,
             "minus": 1,
-            "plus": 1,
             "add": 1,
             "subtract": 1,
-            "in_word": 1,
+            "in_word": log2_width(config),
             "reduce": 1,
         }
     )
@@ -80,9 +74,10 @@ def ItemLayout(config):
 #:   sigmoid     its function is SIGMOID
 #:   relu        negative elements of a become zero
 #:   by_vector   the factor is operand b, shifted right by ``pre``; else it is ``factor``
+#:   pre_reach   bit k: bit 17 + k of operand b, shifted, does not fit the factor
 #:   shift       right shift of the product
+#:   reach       bit k: bit 31 + k of the product, shifted, does not fit the result
 #:   limited     results are clamped to +-``limit``
-#:   levels      log2 of the transform's block
 #:   vector      of activation memory
 ControlLayout = data.StructLayout(
     {
@@ -91,11 +86,12 @@ ControlLayout = data.StructLayout(
         "relu": 1,
         "by_vector": 1,
         "pre": 5,
+        "pre_reach": 14,
         "factor": 16,
         "shift": 6,
+        "reach": 19,
         "limited": 1,
         "limit": 7,
-        "levels": 4,
         "destination": Destination,
         "vector": 4,
         "reduce": Reduce,

@@ -1,11 +1,11 @@
 """From a command to the words that it works on."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tamale.codes import PLANES_MAX, limit
-from tamale.gateware.interfaces import IssueLayout
+from tamale.gateware.interfaces import IssueLayout, ScalarLayout
 from tamale.gateware.vector.layout import ControlLayout, ItemLayout, Timing, log2_width
 from tamale.isa import FIELDS, SIGNED, Bound, Destination, Op, Reduce
 
@@ -14,14 +14,20 @@ __all__ = ["Sequencer"]
 _OPERATIONS = (Op.VEC, Op.HADAMARD, Op.ROPE, Op.EXP)
 
 
+def _in_place(op):
+    """Return the operands of an operation that are its operand a again, as entries of FIELDS."""
+    names = {Op.HADAMARD: ("b", "dst"), Op.ROPE: ("dst",)}.get(op, ())
+    return [(name + end, FIELDS[op]["a" + end]) for name in names for end in ("", "_slot")]
+
+
 class Sequencer(wiring.Component):
     """Takes a command and sends an item per word of it, one a cycle.
 
-    The first item follows two cycles after the command is taken. Items of HADAMARD come in passes:
-    the transform within words, then one pass per stride of a word and more, in which the two items
-    of a pair follow each other. A pass begins as soon as its first operand is written, which
-    for long vectors is at once (one cycle between passes). ROPE sends four items per pair of words:
-    a c, b s, b c, a s, of which the second and fourth are written.
+    The first item follows two cycles after the command is taken. Items of HADAMARD come in passes,
+    one for each doubling of the stride: first those within words, then those over whole words, in
+    which the two items of a pair follow each other. A pass begins as soon as its first operand is
+    written, which for long vectors is at once (one cycle between passes). ROPE sends four items per
+    pair of words: a c, b s, b c, a s, of which the second and fourth are written.
 
     Parameters
     ----------
@@ -30,17 +36,15 @@ class Sequencer(wiring.Component):
     Members
     -------
     issue : In(stream.Signature(IssueLayout))
-        Commands; read for two cycles before ``ready`` is raised for one.
+        Commands; read for three cycles, in the last of which ``ready`` is high.
     control : Out(ControlLayout)
         Valid from the first item's cycle until ``done``.
     item : Out(ItemLayout(config))
         All zero between items.
     clear : Out(1)
         A command has begun: forget the reduction of the one before.
-    fold : Out(max(1, log2 vu_width))
-        The lanes' reductions are complete and shall be merged, see `Reducer`.
     done : Out(1)
-        Everything is written, the reduction merged.
+        Everything is written, the reduction complete.
     busy : Out(1)
         From the cycle in which an idle sequencer sees a command until ``done``.
     """
@@ -48,21 +52,22 @@ class Sequencer(wiring.Component):
     def __init__(self, config):
         self._config = config
         self._levels = log2_width(config)
-        self._timing = Timing(config)
         super().__init__(
             {
                 "issue": In(stream.Signature(IssueLayout)),
                 "control": Out(ControlLayout),
                 "item": Out(ItemLayout(config)),
                 "clear": Out(1),
-                "fold": Out(max(1, self._levels)),
                 "done": Out(1),
                 "busy": Out(1),
             }
         )
 
     def _fields(self, m):
-        """Return the command's fields by name, zero where its operation has none of that name."""
+        """Return the command's fields by name, zero where its operation has none of that name.
+
+        They are registers: choosing and computing do not fit into one cycle.
+        """
         command = self.issue.payload.command
         widths = {}
         for op in _OPERATIONS:
@@ -72,19 +77,23 @@ class Sequencer(wiring.Component):
             name: Signal(signed(width) if name in SIGNED else width, name=f"field_{name}")
             for name, width in widths.items()
         }
+        chosen = {
+            name: Signal.like(signal, name=f"chosen_{name}") for name, signal in signals.items()
+        }
+        m.d.sync += [signals[name].eq(value) for name, value in chosen.items()]
         with m.Switch(command[:4]):
             for op in _OPERATIONS:
                 with m.Case(int(op)):
-                    for name, (offset, width) in FIELDS[op].items():
+                    for name, (offset, width) in [*FIELDS[op].items(), *_in_place(op)]:
                         value = command[offset : offset + width]
                         if name in SIGNED:
                             value = value.as_signed()
-                        m.d.comb += signals[name].eq(value)
+                        m.d.comb += chosen[name].eq(value)
         return signals
 
     def elaborate(self, platform):
         m = Module()
-        config, levels, timing = self._config, self._levels, self._timing
+        config, levels = self._config, self._levels
         width = config.vu_width
         payload = self.issue.payload
         field = self._fields(m)
@@ -93,8 +102,6 @@ class Sequencer(wiring.Component):
 
         item = Signal.like(self.item)
         m.d.sync += self.item.eq(item)  # zero unless a state below sends one
-        # One cycle behind the setting, for the neutral element depends on it.
-        m.d.sync += self.clear.eq(self.issue.ready)
 
         def send(**values):
             m.d.comb += item.valid.eq(1)
@@ -102,56 +109,67 @@ class Sequencer(wiring.Component):
 
         # Prepared while the command waits, used in the next cycle.
         shift_sum, pre_sum = Signal(signed(13)), Signal(signed(13))
+        p, q = Signal(ScalarLayout), Signal(ScalarLayout)
         n, left = Signal(15), Signal(15)
         word_a, word_b, word_dst = (Signal.like(self.item.a) for _ in range(3))
         step, offset = Signal.like(self.item.step), Signal.like(self.item.offset)
-        half, levels_left = Signal(10), Signal(4)
+        half = Signal(10)
 
         def base(name):
             return (field[name] + Mux(field[f"{name}_slot"], payload.slot_base, 0)) >> levels
 
-        # HADAMARD: word within the pass, stride in words, cycles until the next pass starts: when
-        # the first word of this one is written. From then on item i of the next finds its operand
-        # a written by an item no later than i of this one, and its addend, which items up to i + 2
-        # strides have written, is read late; where that is not enough, the 4 strides of items that
-        # this pass has at least have taken the time.
-        index, stride, block = Signal(14), Signal(14), Signal(15)
-        wait = Signal(range(timing.result + 1))
+        shift, pre = self.control.shift, self.control.pre
+        m.d.sync += [
+            self.clear.eq(self.issue.ready),
+            # Behind the setting, one after another, but before the first item needs them.
+            pre.eq(Mux(pre_sum < 0, 0, Mux(pre_sum > 31, 31, pre_sum))),
+            shift.eq(Mux(shift_sum < 0, 0, Mux(shift_sum > 63, 63, shift_sum))),
+            self.control.reach.eq(Cat(shift <= k for k in range(len(self.control.reach)))),
+            self.control.pre_reach.eq(Cat(pre <= k for k in range(len(self.control.pre_reach)))),
+        ]
+
+        # HADAMARD: passes that are left; stride of a pass within words (bit j: 2**j elements), then
+        # item within the pass, stride in words, all ones below the stride, last item.
+        passes, inside = Signal(4), Signal(levels + 1)
+        index, stride, below, final = Signal(14), Signal(14), Signal(14), Signal(14)
+        # Cycles until the next pass starts: when the first word of this one is written. From then
+        # on item i of the next finds its operand a written by an item no later than i of this one,
+        # and its addend, which items up to i + 2 strides have written, is read 8 cycles later;
+        # where that is not enough, the 4 strides of items that this pass has at least have taken
+        # the time.
+        wait = Signal(range(Timing.write))
         with m.If(wait != 0):
             m.d.sync += wait.eq(wait - 1)
         # ROPE: item of the pair; words of a, b, c, s; words of a half that are left.
         phase, rest = Signal(2), Signal(10)
         second, sine = Signal.like(self.item.a), Signal.like(self.item.a)
-        drain = Signal(range(timing.exponential + 4))
+        drain = Signal(range(Timing.exponential + 2 * levels + 2))
 
-        setting = Signal(data.StructLayout({"to_codes": 1, "add": 1, "transform": 1}))
+        setting = Signal(data.StructLayout({"to_codes": 1, "add": 1}))
         start = Signal.like(self.item.a)
-        # All ones below the stride; last word; whether this pass is the last.
-        below, final = Signal(14), Signal(14)
         last_pass = Signal()
-        m.d.comb += last_pass.eq(stride == block[1:])
+        m.d.comb += last_pass.eq(passes <= 1)
 
         with m.FSM():
             with m.State("IDLE"):
-                is_in_place = is_hadamard | is_rope
+                # They come from block RAM, which is slow.
+                m.d.sync += [p.eq(payload.p), q.eq(payload.q)]
+                with m.If(self.issue.valid):
+                    m.d.comb += self.busy.eq(1)
+                    m.next = "OPERANDS"
+
+            with m.State("OPERANDS"):
+                m.d.comb += self.busy.eq(1)
+                m.next = "SETUP"
                 m.d.sync += [
-                    shift_sum.eq(
-                        field["shift"]
-                        - Mux(field["by_m"] | is_exp, payload.p.exponent, 0)
-                        + Mux(field["by_x"], payload.q.exponent, 0)
-                    ),
-                    pre_sum.eq(field["b_shift"] + Mux(field["b_by_x"], payload.q.exponent, 0)),
                     n.eq(Mux(field["bound"] == Bound.POSITION, payload.position + 1, field["n"])),
                     word_a.eq(base("a")),
                     word_b.eq(base("b")),
-                    word_dst.eq(Mux(is_in_place, base("a"), base("dst"))),
+                    word_dst.eq(base("dst")),
                     self.control.vector.eq(
                         field["vector"] + Mux(field["vector_slot"], payload.slot, 0)
                     ),
                 ]
-                with m.If(self.issue.valid):
-                    m.d.comb += self.busy.eq(1)
-                    m.next = "SETUP"
 
             with m.State("SETUP"):
                 plane_limits = Array([0] + [limit(i) for i in range(1, PLANES_MAX + 1)] + [0, 0])
@@ -161,23 +179,21 @@ class Sequencer(wiring.Component):
                     self.control.sigmoid.eq(field["function"]),
                     self.control.relu.eq(field["relu"]),
                     self.control.by_vector.eq(field["by_vector"] | is_rope),
-                    self.control.pre.eq(
-                        Mux(pre_sum < 0, 0, Mux(pre_sum > 31, 31, pre_sum)),
+                    shift_sum.eq(
+                        field["shift"]
+                        - Mux(field["by_m"] | is_exp, p.exponent, 0)
+                        + Mux(field["by_x"], q.exponent, 0)
                     ),
-                    self.control.shift.eq(
-                        Mux(shift_sum < 0, 0, Mux(shift_sum > 63, 63, shift_sum))
-                    ),
-                    self.control.factor.eq(Mux(is_hadamard, 1, payload.p.mantissa)),
+                    pre_sum.eq(field["b_shift"] + Mux(field["b_by_x"], q.exponent, 0)),
+                    self.control.factor.eq(Mux(is_hadamard, 1, p.mantissa)),
                     self.control.limited.eq(field["planes"] != 0),
                     self.control.limit.eq(plane_limits[field["planes"]]),
-                    self.control.levels.eq(field["log2_block"]),
                     self.control.destination.eq(field["destination"]),
                     setting.to_codes.eq(
                         (field["destination"] != Destination.SCRATCH)
                         & (field["destination"] != Destination.NONE)
                     ),
                     setting.add.eq(field["add"]),
-                    setting.transform.eq(is_hadamard),
                     start.eq(word_a),
                     self.control.reduce.eq(
                         Mux(is_hadamard, Reduce.ABSMAX, Mux(is_exp, Reduce.SUM, field["reduce"]))
@@ -193,15 +209,22 @@ class Sequencer(wiring.Component):
                     stride.eq(1),
                     below.eq(0),
                     final.eq((n >> levels) - 1),
-                    block.eq((1 << field["log2_block"]) >> levels),
-                    wait.eq(timing.result),
-                    drain.eq(Mux(is_exp, timing.exponential + 1, timing.code)),
+                    passes.eq(field["log2_block"]),
+                    inside.eq(Mux(field["log2_block"] != 0, 1, 0)),
+                    wait.eq(Timing.write - 1),
+                    drain.eq(
+                        Timing.write
+                        + Mux(is_exp, Timing.exponential - Timing.result, 0)
+                        + Mux(
+                            is_exp | is_hadamard | (field["reduce"] != Reduce.NONE), 2 * levels, 0
+                        )
+                    ),
                 ]
                 with m.If(n == 0):
                     m.next = "DRAIN"
                 with m.Elif(is_rope):
                     m.next = "ROTATE"
-                with m.Elif(is_hadamard & (field["log2_block"] > 0) & (levels == 0)):
+                with m.Elif((field["log2_block"] != 0) & (levels == 0)):
                     m.d.sync += wait.eq(0)
                     m.next = "PASS"
                 with m.Else():
@@ -210,12 +233,11 @@ class Sequencer(wiring.Component):
             with m.State("STREAM"):
                 m.d.comb += self.busy.eq(1)
                 words = {"a": word_a, "b": word_b, "dst": word_dst}
-                self._stream(m, send, setting, left, block, words, (step, offset))
+                self._stream(m, send, setting, left, words, (step, offset), inside, last_pass)
                 with m.If(left <= width):
+                    m.d.sync += [inside.eq(inside << 1), passes.eq(passes - 1)]
                     m.next = "DRAIN"
-                    with m.If(block > 1):
-                        # The passes count from the beginning of the vector.
-                        m.d.sync += word_a.eq(start)
+                    with m.If(~last_pass):
                         m.next = "PASS"
                     with m.If(setting.to_codes):
                         m.next = "PAD"
@@ -228,18 +250,32 @@ class Sequencer(wiring.Component):
                     m.next = "DRAIN"
 
             with m.State("PASS"):
+                # Every pass counts from the beginning of the vector.
                 m.d.comb += self.busy.eq(1)
-                m.d.sync += index.eq(0)
+                m.d.sync += [
+                    index.eq(0),
+                    left.eq(n),
+                    word_a.eq(start),
+                    word_b.eq(start),
+                    word_dst.eq(start),
+                ]
                 with m.If(wait == 0):
-                    m.d.sync += wait.eq(timing.result)
+                    m.d.sync += wait.eq(Timing.write - 1)
                     m.next = "CROSS"
+                    if levels:
+                        with m.If(~inside[-1]):
+                            m.next = "STREAM"
 
             with m.State("CROSS"):
                 m.d.comb += self.busy.eq(1)
                 self._cross(m, send, index, stride, below, last_pass, word_a)
                 m.d.sync += index.eq(index + 1)
                 with m.If(index == final):
-                    m.d.sync += [stride.eq(stride << 1), below.eq(Cat(1, below))]
+                    m.d.sync += [
+                        passes.eq(passes - 1),
+                        stride.eq(stride << 1),
+                        below.eq(Cat(1, below)),
+                    ]
                     m.next = "PASS"
                     with m.If(last_pass):
                         m.next = "DRAIN"
@@ -271,22 +307,8 @@ class Sequencer(wiring.Component):
 
             with m.State("DRAIN"):
                 m.d.comb += self.busy.eq(1)
-                m.d.sync += [drain.eq(drain - 1), levels_left.eq(max(levels - 1, 0))]
+                m.d.sync += drain.eq(drain - 1)
                 with m.If(drain == 0):
-                    m.next = "DONE"
-                    if levels:
-                        with m.If(self.control.reduce != Reduce.NONE):
-                            m.next = "FOLD"
-
-            with m.State("FOLD"):
-                m.d.comb += [self.busy.eq(1), self.fold.bit_select(levels_left, 1).eq(1)]
-                m.next = "FOLDED"
-
-            with m.State("FOLDED"):
-                m.d.comb += self.busy.eq(1)
-                m.d.sync += levels_left.eq(levels_left - 1)
-                m.next = "FOLD"
-                with m.If(levels_left == 0):
                     m.next = "DONE"
 
             with m.State("DONE"):
@@ -309,25 +331,30 @@ class Sequencer(wiring.Component):
             with m.If(after >= wraps * tile_k):
                 m.d.sync += [offset.eq(after - wraps * tile_k), step.eq(step + wraps)]
 
-    def _stream(self, m, send, setting, left, block, words, place):
-        """Send the next word of VEC, EXP or of the transform within words."""
-        width = self._config.vu_width
+    def _stream(self, m, send, setting, left, words, place, inside, last_pass):
+        """Send the next word of VEC, EXP or of a pass of HADAMARD within words."""
+        width, levels = self._config.vu_width, self._levels
         step, offset = place
         mask, last = Signal(width), left <= width
         m.d.comb += mask.eq(self._first(left))
+        # Where words divide the K step, activation memory takes them whole; what the mask leaves
+        # out is zero, which is what the rest of the K step must become.
+        whole = setting.to_codes if self._config.tile_k % width == 0 else Const(0, 1)
         send(
             mask=mask,
-            write=Mux(self.control.destination == Destination.NONE, 0, mask),
+            write=Mux(
+                self.control.destination == Destination.NONE, 0, mask | whole.replicate(width)
+            ),
             **words,
             step=step,
             offset=offset,
-            add=setting.add,
-            in_word=setting.transform,
-            reduce=block <= 1,
+            add=setting.add | inside[:levels].any(),
+            in_word=inside[:levels],
+            reduce=last_pass,
         )
         m.d.sync += [word.eq(word + 1) for word in words.values()]
         m.d.sync += left.eq(left - width)
-        self._advance(m, step, offset, Mux(last, left[: self._levels + 1], width))
+        self._advance(m, step, offset, Mux(last & ~whole, left[: self._levels + 1], width))
 
     def _pad(self, m, send, step, offset):
         """Send zeros for the next word of the last K step, if anything of it is left."""
@@ -366,5 +393,4 @@ class Sequencer(wiring.Component):
             dst=Mux(phase[1], second, first),
             partial=~phase[0],
             minus=phase == 1,
-            plus=phase == 3,
         )
