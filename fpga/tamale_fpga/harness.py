@@ -31,6 +31,18 @@ class Harness(wiring.Component):
         self._block = block
         super().__init__({"shift_in": In(1), "fold_out": Out(1)})
 
+    @property
+    def lut4(self):
+        """LUT4 slots of the harness itself: one for each bit of each level of the fold."""
+        outputs = 0
+        for _path, member, port in self._block.signature.flatten(self._block):
+            outputs += len(Value.cast(port)) if member.flow != In else 0
+        total, level = 0, max(1, outputs)
+        while level > 1:
+            level = -(-level // _FOLD)
+            total += level
+        return total
+
     def elaborate(self, platform):
         m = Module()
         m.submodules.block = block = self._block

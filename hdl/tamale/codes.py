@@ -5,10 +5,9 @@ the cheapest assignment to decode can be chosen by measurement without touching 
 decoder, the encoder, the image packer and the golden model are all derived from it.
 """
 
-import itertools
 from functools import cached_property
 
-__all__ = ["CODES", "PLANES_MAX", "TritCode", "levels", "limit"]
+__all__ = ["CODES", "PAIRS", "PLANES_MAX", "TritCode", "levels", "limit"]
 
 #: Largest number of trit planes of a value: five trits reach 243 levels, the class of int8.
 PLANES_MAX = 5
@@ -37,9 +36,12 @@ class TritCode:
         Number in image headers.
     encode : dict of tuple to int
         Byte for each tuple of trits; the first trit of the tuple is the first along K.
+    spare : dict of int to tuple, optional
+        What bytes that are no code point decode to, where that makes the decoder cheaper; zeros
+        for those that are left out.
     """
 
-    def __init__(self, name, ident, encode):
+    def __init__(self, name, ident, encode, spare=None):
         sizes = {len(trits) for trits in encode}
         if len(sizes) != 1:
             raise ValueError(f"code {name!r} mixes tuples of different lengths: {sorted(sizes)}")
@@ -51,6 +53,10 @@ class TritCode:
             )
         if len(set(self.encode.values())) != len(self.encode):
             raise ValueError(f"code {name!r} gives one byte to two trit tuples")
+        self.spare = dict(spare or {})
+        taken = sorted(self.used & set(self.spare))
+        if taken:
+            raise ValueError(f"code {name!r} uses bytes {taken} that it calls spare")
 
     @property
     def bits_per_trit(self):
@@ -59,8 +65,8 @@ class TritCode:
 
     @cached_property
     def decode(self):
-        """List of 256 trit tuples; code points that no tuple uses decode to zeros."""
-        inverse = {byte: trits for trits, byte in self.encode.items()}
+        """List of 256 trit tuples, bytes that are no code point included."""
+        inverse = {byte: trits for trits, byte in self.encode.items()} | self.spare
         return [inverse.get(byte, (0,) * self.trits_per_byte) for byte in range(256)]
 
     @cached_property
@@ -72,31 +78,51 @@ class TritCode:
         return f"<TritCode {self.name}: {self.bits_per_trit:g} bits a trit>"
 
 
-def _escaped(trits):
-    """Five trits in a byte: three in the upper five bits, two in the lower three.
+#: The eight pairs of trits that are not both zero, by the three bits that stand for them: which of
+#: a, a + b, a - b and b a pair of activations (a, b) contributes, and in bit 2 whether negated. The
+#: array looks exactly this up, so that most of a byte needs no decoder at all.
+PAIRS = tuple(
+    (sign * a, sign * b) for sign in (1, -1) for a, b in ((1, 0), (1, 1), (1, -1), (0, 1))
+)
 
-    Eight of the nine pairs have a code of their own; the ninth is an escape in which the upper bits
-    27 to 30 and the lower bits together number the three other trits.
+#: One trit in two bits: bit 0 says nonzero, bit 1 negative. The value 2 stands for no trit.
+_TRIT_FIELD = {0: 0, 1: 1, -1: 3}
+
+
+def _paired(byte):
+    """Five trits of a byte: two pairs in bits 2:0 and 5:3, one trit in bits 7:6.
+
+    Pairs are numbered as in `PAIRS`, so neither of them can be zero. The free value of bits 7:6
+    says that one is; then the trit lies in bits 5:4 and bit 3 tells which pair: the second one, or
+    the first one, whose place the second one takes. With the free value in bits 5:4 too, both are
+    zero and the trit lies in bits 1:0.
     """
-    triple = sum((t + 1) * 3**i for i, t in enumerate(trits[:3]))
-    pair = sum((t + 1) * 3**i for i, t in enumerate(trits[3:]))
-    return triple << 3 | pair if pair < 8 else (27 << 3) + triple
+    values = {field: trit for trit, field in _TRIT_FIELD.items()} | {2: 0}
+    first, second, last = PAIRS[byte & 7], PAIRS[byte >> 3 & 7], byte >> 6
+    if last == 2:
+        last, first_zero = byte >> 4 & 3, byte >> 3 & 1
+        second = first if first_zero and last != 2 else (0, 0)
+        first = (0, 0) if first_zero else first
+        if last == 2:
+            last = byte & 3
+    return first + second + (values[last],)
 
 
-def _two_bits(trits):
-    """Four trits in a byte: bit 0 of each field says nonzero, bit 1 negative."""
-    return sum({0: 0, 1: 1, -1: 3}[t] << 2 * i for i, t in enumerate(trits))
+def _two_bits(byte):
+    """Four trits of a byte, two bits each."""
+    values = {field: trit for trit, field in _TRIT_FIELD.items()} | {2: 0}
+    return tuple(values[byte >> 2 * i & 3] for i in range(4))
 
 
-def _table(function, size):
-    return {trits: function(trits) for trits in itertools.product((-1, 0, 1), repeat=size)}
+def _code(name, ident, decode):
+    """Return the code whose decoder is ``decode``; of several bytes for a tuple it uses the
+    smallest."""
+    encode = {}
+    for byte in range(256):
+        encode.setdefault(decode(byte), byte)
+    used = set(encode.values())
+    return TritCode(name, ident, encode, {b: decode(b) for b in range(256) if b not in used})
 
 
-#: The codes by name.
-CODES = {
-    code.name: code
-    for code in (
-        TritCode("t5", 1, _table(_escaped, 5)),
-        TritCode("t4", 2, _table(_two_bits, 4)),
-    )
-}
+#: The codes by name. Numbers in image headers are never used again: 1 was an earlier table of t5.
+CODES = {code.name: code for code in (_code("t5", 3, _paired), _code("t4", 2, _two_bits))}

@@ -48,6 +48,7 @@ CONFIGS = {
     "wide_bus": dict(bus_width=64, tile_rows=8, vectors=8, vu_width=4),
     "serial": dict(bus_width=64, code="t4", tile_rows=2, vu_width=1),
     "groups": dict(tile_rows=2, vectors=3, vu_width=8, group_size=64),
+    "one_row": dict(tile_rows=1, vectors=5, group_size=64),
     "many_rows": dict(bus_width=64, tile_rows=8, vectors=1, vu_width=8, group_size=64),
 }
 
@@ -60,7 +61,7 @@ def simulate(name, simulator, commands):
     return simulation.run("cocotb_array", env=env)
 
 
-@pytest.mark.parametrize("name", ["tiny", "groups"])
+@pytest.mark.parametrize("name", ["tiny", "groups", "one_row"])
 def test_icarus(name):
     simulate(name, "icarus", 8)
 

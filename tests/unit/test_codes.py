@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from tamale.codes import CODES, PLANES_MAX, TritCode, levels, limit
+from tamale.codes import CODES, PAIRS, PLANES_MAX, TritCode, levels, limit
 
 
 @pytest.mark.parametrize("code", CODES.values(), ids=CODES)
@@ -16,10 +16,22 @@ def test_bijection(code):
 
 
 @pytest.mark.parametrize("code", CODES.values(), ids=CODES)
-def test_unused_bytes_are_zeros(code):
-    zeros = (0,) * code.trits_per_byte
+def test_every_byte_decodes(code):
     assert len(code.decode) == 256
-    assert all(code.decode[byte] == zeros for byte in set(range(256)) - code.used)
+    assert set(code.spare) == set(range(256)) - code.used
+    assert all(code.decode[byte] in code.encode for byte in range(256))
+
+
+def test_unused_bytes_are_zeros_unless_told():
+    code = TritCode("one", 9, {(t,): t + 1 for t in (-1, 0, 1)}, {7: (-1,)})
+    assert [code.decode[byte] for byte in (0, 3, 7)] == [(-1,), (0,), (-1,)]
+
+
+def test_pairs():
+    """Eight numbers for eight pairs: a, a + b, a - b and b, then their opposites."""
+    assert len(set(PAIRS)) == 8
+    assert all(any(pair) for pair in PAIRS)
+    assert all(PAIRS[n + 4] == (-a, -b) for n, (a, b) in enumerate(PAIRS[:4]))
 
 
 def test_bits():
@@ -51,3 +63,5 @@ def test_tables_that_are_no_code():
         TritCode("bad", 9, {(0,): 0, (1,): 1})
     with pytest.raises(ValueError, match="one byte to two"):
         TritCode("bad", 9, table | {(1,): 0})
+    with pytest.raises(ValueError, match=r"uses bytes \[0\] that it calls spare"):
+        TritCode("bad", 9, table, {0: (0,)})

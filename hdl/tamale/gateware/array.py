@@ -1,17 +1,31 @@
 """The ternary array: MATVEC of the command format, a beat of trits per cycle."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import exact_log2
+from amaranth.utils import ceil_log2, exact_log2
 
-from tamale.gateware.activation import ActivationMemory, ActivationRead
-from tamale.gateware.drain import Drain, LandingLayout
+from tamale.gateware.activation import (
+    ENTRY_BITS,
+    ActivationMemory,
+    ActivationRead,
+    ReadPlaces,
+    pair_places,
+)
+from tamale.gateware.adders import Delay, select_add
+from tamale.gateware.drain import SCALES_WAITING, Drain, LandingLayout
 from tamale.gateware.interfaces import CandidateLayout, ScratchRead, ScratchWrite, UnitSignature
-from tamale.gateware.trits import TritDecoder
+from tamale.gateware.trits import PairDecoder, PairLayout, join_trits
 from tamale.isa import FIELDS, Op, Source
 
-__all__ = ["ActivationMemory", "ActivationRead", "TernaryArray"]
+__all__ = [
+    "ActivationMemory",
+    "ActivationRead",
+    "TernaryArray",
+    "chains_of",
+    "group_latency",
+    "group_spacing",
+]
 
 #: What a beat of trits means to the accumulators.
 #:   keep    add to what is there (else the group begins)
@@ -22,6 +36,37 @@ _StepLayout = data.StructLayout(
 )
 
 
+#: Longest chain of additions; a row of more pairs has several chains and a tree above them.
+_CHAIN = 16
+
+#: Cycles from an address to the sums of the first vectors.
+_LOOK_UP = 2
+
+
+def chains_of(config):
+    """Return lists of the pairs of a row that one chain adds, in its order; as even as possible."""
+    pairs = len(pair_places(config))
+    count = -(-pairs // _CHAIN)
+    bounds = [pairs * n // count for n in range(count + 1)]
+    return [list(range(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)]
+
+
+def group_latency(config):
+    """Return the cycles from a group's last beat to the choice of its drain's first word."""
+    chains = chains_of(config)
+    # Beat, pairs, look-up, the chain, the tree, accumulation, copy to the drain.
+    return 2 + _LOOK_UP + max(map(len, chains)) + ceil_log2(len(chains)) + 2
+
+
+def group_spacing(config):
+    """Return the least cycles between two groups that have scales or add to the same words.
+
+    Five, for reads of the scratchpad do not wait for writes. And of the scales, two for each group,
+    no more may wait than the drain has room for.
+    """
+    return max(5, -(-(group_latency(config) + 2) // (SCALES_WAITING // 2 - 1)))
+
+
 class _Phase(enum.Enum, shape=3):
     IDLE = 0
     SETUP = 1
@@ -29,6 +74,7 @@ class _Phase(enum.Enum, shape=3):
     SCALES = 3
     AUX = 4
     FLUSH = 5
+    SETTLE = 6  # sums of the last codes are still being written
 
 
 class _Counter:
@@ -46,47 +92,42 @@ class _Counter:
 
     def __init__(self, m, name, width):
         self._m = m
-        self._top = Signal(width, name=name + "_top")
+        self.size = Signal(width, name=name + "_top")
         self._left = Signal(width, name=name + "_left")
-        self._single = Signal(name=name + "_single")
         #: The current pass is the last one; the first one.
         self.last, self.first = Signal(name=name + "_last"), Signal(name=name + "_first")
+        #: There is just one pass.
+        self.single = self.size == 1
 
     def load(self, size):
-        """Start the loop; ``size`` is 1 or more."""
-        self._m.d.sync += [
-            self._top.eq(size - 1),
-            self._left.eq(size - 1),
-            self._single.eq(size == 1),
-            self.last.eq(size == 1),
-            self.first.eq(1),
-        ]
+        """Take the number of passes, 1 or more; `advance` in a later cycle starts the loop."""
+        self._m.d.sync += [self.size.eq(size), self.last.eq(1)]
 
     def advance(self):
-        """Go to the next pass, or back to the first after the last."""
+        """Go to the next pass, or to the first one after the last."""
         self._m.d.sync += self.first.eq(self.last)
         with self._m.If(self.last):
-            self._m.d.sync += [self._left.eq(self._top), self.last.eq(self._single)]
+            self._m.d.sync += [self._left.eq(self.size), self.last.eq(self.single)]
         with self._m.Else():
-            self._m.d.sync += [self._left.eq(self._left - 1), self.last.eq(self._left == 1)]
+            self._m.d.sync += [self._left.eq(self._left - 1), self.last.eq(self._left == 2)]
 
 
 class TernaryArray(wiring.Component):
     """Multiply a ternary matrix from the stream with the vectors of activation memory.
 
-    Performs MATVEC as ``tamale.isa`` defines it. Trits select activations (one's complement; the
-    number of negatives is counted once per row for all vectors), an adder tree with a register per
-    level sums a K step, Horner's rule joins the planes, and `Drain` scales and stores the sums
-    while the next tile streams.
+    Performs MATVEC as ``tamale.isa`` defines it. Pairs of trits look their sums up in activation
+    memory, a systolic chain of adders (a register per pair) sums a K step, Horner's rule joins the
+    planes, and `Drain` scales and stores the sums while the next tiles stream.
 
-    Throughput: a beat per cycle. Without scales, a tile of T beats that drains D words
-    (vectors x max(1, tile_rows / vu_width)) takes max(T, D) cycles. With scales, with several
-    groups, with fewer than 8 tiles in several blocks, or to the candidate lists, the last beat of a
-    group waits until the drain of the group before has ended: such a group takes at least about
-    ``latency`` + D cycles, to the candidate lists about ``latency`` + D * (9 + min(tile_rows,
+    Throughput: a beat per cycle. A group of T beats that drains D words
+    ((vectors + aux) x max(1, tile_rows / vu_width)) takes max(T, D) cycles, and at least
+    `group_spacing` where there are scales or several groups, or several blocks of fewer than 8
+    tiles. To the candidate lists, the last beat of a group waits until the drain of the group
+    before has ended: such a group takes at least about `group_latency` + D * (11 + min(tile_rows,
     vu_width)).
-    Latency: 2 cycles from the issue to the first beat, ``latency`` from a group's last beat to the
-    first word of its drain, 8 more to its write; ``done_valid`` one cycle after the last effect.
+    Latency: 3 cycles from the issue to the first beat, `group_latency` from a group's last beat to
+    the choice of the first word of its drain, 9 more to its write; ``done_valid`` one cycle after
+    the last effect.
 
     ``dst`` must be a multiple of max(vu_width, tile_rows) and the vector stride of vu_width;
     ``vectors`` at most ``config.vectors``; several groups go to the candidate lists only where the
@@ -117,6 +158,8 @@ class TernaryArray(wiring.Component):
         A beat is wanted and none is there.
     stall_drain : Out(1)
         A beat is there and waits for the drain.
+    saturated : Out(1)
+        A result was clipped to 32 bits in this cycle.
     """
 
     def __init__(self, config):
@@ -132,28 +175,19 @@ class TernaryArray(wiring.Component):
                 "beat": Out(1),
                 "stall_input": Out(1),
                 "stall_drain": Out(1),
+                "saturated": Out(1),
             }
         )
-
-    @property
-    def levels(self):
-        """Levels of the adder tree: tile_k activations and the count of negatives."""
-        return self.config.tile_k.bit_length()
-
-    @property
-    def latency(self):
-        """Cycles from a group's last beat of trits to the choice of its drain's first word."""
-        # Beat, trits, selection, the tree, accumulation, copy to the drain.
-        return 3 + self.levels + 2
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.drain = drain = Drain(self.config)
+        m.d.comb += self.saturated.eq(drain.saturated)
         wiring.connect(m, wiring.flipped(self.candidates), drain.candidates)
         wiring.connect(m, wiring.flipped(self.scratch_read), drain.scratch_read)
         wiring.connect(m, wiring.flipped(self.scratch_write), drain.scratch_write)
-        step = self._sequence(m, drain)
-        self._compute(m, drain, step)
+        step, address, waiting = self._sequence(m, drain)
+        self._compute(m, platform, drain, step, address, waiting)
         return m
 
     def _sequence(self, m, drain):
@@ -168,19 +202,21 @@ class TernaryArray(wiring.Component):
 
         phase = Signal(_Phase)
         step = Signal(_StepLayout)
-        steps, planes = _Counter(m, "step", 12), _Counter(m, "plane", 3)
+        # Steps and blocks are bounded by activation memory: they visit a step of it at most once.
+        bound = config.act_steps.bit_length()
+        steps, planes = _Counter(m, "step", bound), _Counter(m, "plane", 3)
         groups, tiles, blocks = (
             _Counter(m, "group", 8),
             _Counter(m, "tile", 16),
-            _Counter(m, "block", 15),
+            _Counter(m, "block", bound),
         )
 
-        # Two cycles from the issue to the first beat, so that no path crosses both of these.
-        vectors, tile_count, block_count = Signal(5), Signal(16), Signal(15)
-        empty, scaled, aux = Signal(), Signal(), Signal()
-        by_time = Signal()  # the drain keeps pace by itself, see below
-        spacing = Signal(range(17 * max(1, config.tile_rows // config.vu_width) + 1))
-        address, group_base, block_base = Signal(12), Signal(12), Signal(12)
+        # Cycles from the issue to the first beat, so that no path crosses both of these.
+        vectors, empty, nothing = Signal(5), Signal(), Signal()
+        scaled, aux = Signal(), Signal()
+        words = max(1, config.tile_rows // config.vu_width)
+        spacing = Signal(range(max(17 * words, group_spacing(config))))
+        address, group_base, block_base = (Signal(bound - 1) for _ in range(3))
         # Not inside the If below: Icarus leaves such an output unknown until its condition changes.
         m.d.comb += [
             self.unit.issue.ready.eq(phase == _Phase.IDLE),
@@ -191,10 +227,12 @@ class TernaryArray(wiring.Component):
             values = field("source") == Source.VALUES.value
             m.d.sync += [
                 vectors.eq(Mux(field("vectors_slot"), issue.slots, field("vectors"))),
-                tile_count.eq(
-                    Mux(keys, (issue.position >> exact_log2(config.tile_rows)) + 1, field("tiles"))
+                empty.eq(
+                    (field("steps") == 0)
+                    | (field("planes") == 0)
+                    | (field("groups") == 0)
+                    | (~keys & (field("tiles") == 0))
                 ),
-                block_count.eq(Mux(values, issue.blocks + 1, 1)),
                 scaled.eq(field("scaled")),
                 aux.eq(field("scaled") & field("aux")),
                 job.dst.eq(field("dst")),
@@ -204,48 +242,43 @@ class TernaryArray(wiring.Component):
                 job.scaled.eq(field("scaled")),
                 job.aux.eq(field("scaled") & field("aux") & ~field("to_candidates")),
                 job.to_candidates.eq(field("to_candidates")),
-                address.eq(field("act")),
-                group_base.eq(field("act")),
                 block_base.eq(field("act")),
             ]
+            steps.load(field("steps"))
+            planes.load(field("planes"))
+            groups.load(field("groups"))
+            position = issue.position >> exact_log2(config.tile_rows)
+            tiles.load(Mux(keys, position, field("tiles")) + keys)
+            blocks.load(Mux(values, issue.blocks, 0) + 1)
             with m.If(self.unit.issue.valid):
-                steps.load(field("steps"))
-                planes.load(field("planes"))
-                groups.load(field("groups"))
-                m.d.sync += [
-                    phase.eq(_Phase.SETUP),
-                    empty.eq(
-                        (field("steps") == 0) | (field("planes") == 0) | (field("groups") == 0)
-                    ),
-                ]
+                m.d.sync += phase.eq(_Phase.SETTLE)
+        with m.If(phase == _Phase.SETTLE):
+            m.d.sync += phase.eq(_Phase.SETUP)
         with m.If(phase == _Phase.SETUP):
-            tiles.load(tile_count)
-            blocks.load(block_count)
-            words = max(1, config.tile_rows // config.vu_width)
+            for counter in (steps, planes, groups, tiles, blocks):
+                counter.advance()
+            # A drain starts when its sums land and never waits. So it is enough to keep two groups
+            # as far apart as a drain is long; or a few cycles, where the queue of scales is short
+            # or groups, or blocks of few tiles, come back to words that are not written yet.
+            busy = Signal(range(17 * words))
+            few = ~blocks.single & (tiles.size[3:] == 0)
+            m.d.comb += busy.eq(((vectors + job.aux) << exact_log2(words)) - 1)
             m.d.sync += [
-                job.vectors.eq(vectors),
-                job.last.eq(vectors - ~job.aux),
-                spacing.eq((vectors << exact_log2(words)) - 1),
-                # Without scales, a drain starts when its sums land and never waits: then it is
-                # enough to keep the last beats of two groups as far apart as a drain is long.
-                # Groups, and blocks of few tiles, come back to words that are not written yet.
-                by_time.eq(
-                    ~scaled
-                    & ~job.to_candidates
-                    & groups.last
-                    & ((block_count == 1) | (tile_count >= 8))
-                ),
-                phase.eq(
-                    Mux(empty | (tile_count == 0) | (vectors == 0), _Phase.FLUSH, _Phase.WEIGHTS)
-                ),
+                job.last.eq(vectors - 1),
+                spacing.eq(busy),
+                nothing.eq(empty | (vectors == 0)),
+                phase.eq(Mux(empty | (vectors == 0), _Phase.FLUSH, _Phase.WEIGHTS)),
             ]
+            with m.If((scaled | ~groups.single | few) & (busy < group_spacing(config) - 1)):
+                m.d.sync += spacing.eq(group_spacing(config) - 1)
 
         # The last beat of a group may come only if the drain will have room when its sums arrive.
-        outstanding, pause = Signal(), Signal.like(spacing)
+        # The candidate lists may hold the drain up: then it must have ended.
+        outstanding, closing, pause = Signal(), Signal(), Signal.like(spacing)
         group_end, room, taking = Signal(), Signal(), Signal()
         m.d.comb += [
             group_end.eq(steps.last & planes.last),
-            room.eq(Mux(by_time, pause == 0, ~outstanding)),
+            room.eq(Mux(job.to_candidates, ~outstanding, pause == 0)),
             self.i.ready.eq(
                 Mux(
                     phase == _Phase.WEIGHTS,
@@ -277,26 +310,38 @@ class TernaryArray(wiring.Component):
             step.landing.tile_end.eq(tile_done),
             step.landing.block_end.eq(block_done),
             step.landing.final.eq(all_done),
-            self.activation.step.eq(address),
         ]
 
         def next_phase():
             m.d.sync += phase.eq(Mux(finishing, _Phase.FLUSH, _Phase.WEIGHTS))
 
+        # The last beat of a group waits for its scales, so that the drain need not.
+        waiting = Signal()
+        with m.If(closing):
+            m.d.sync += [pause.eq(spacing), waiting.eq(0)]
+
         # `finishing` outlives the counters, which go on with the last beat of trits.
         finishing = Signal()
+        after, again = Signal.like(address), Signal()
+        m.d.comb += [
+            after.eq(address + 1),
+            again.eq((phase == _Phase.SETUP) | (group_end & groups.last & ~tiles.last)),
+        ]
+        with m.If(taking | (phase == _Phase.SETUP)):
+            # Go on, or back to the beginning of the group or of the block.
+            m.d.sync += address.eq(
+                Mux(again, block_base, Mux(steps.last & ~planes.last, group_base, after))
+            )
+            with m.If(group_end | again):
+                m.d.sync += group_base.eq(Mux(again, block_base, after))
         with m.If(taking):
-            m.d.sync += address.eq(address + 1)
             steps.advance()
             with m.If(steps.last):
                 planes.advance()
-                with m.If(~planes.last):
-                    m.d.sync += address.eq(group_base)
             with m.If(group_end):
                 m.d.sync += [
-                    group_base.eq(address + 1),
                     outstanding.eq(1),
-                    pause.eq(spacing),
+                    waiting.eq(scaled),
                     finishing.eq(all_done),
                     phase.eq(
                         Mux(
@@ -311,112 +356,168 @@ class TernaryArray(wiring.Component):
                     tiles.advance()
                     with m.If(tiles.last):
                         blocks.advance()
-                        m.d.sync += block_base.eq(address + 1)
-                    with m.Else():
-                        m.d.sync += [address.eq(block_base), group_base.eq(block_base)]
+                        m.d.sync += block_base.eq(after)
 
-        self._collect_scales(m, drain, phase, aux, next_phase)
+        scales_done = self._collect_scales(m, drain, phase, aux, next_phase)
+        m.d.comb += closing.eq((taking & group_end & ~scaled) | scales_done)
 
-        nothing = empty | (tile_count == 0) | (vectors == 0)
         m.d.comb += self.unit.done_valid.eq((phase == _Phase.FLUSH) & (drain.finished | nothing))
         with m.If(self.unit.done_valid):
             m.d.sync += phase.eq(_Phase.IDLE)
-        with m.If((phase == _Phase.IDLE) & self.unit.issue.valid):
-            m.d.sync += phase.eq(_Phase.SETUP)
-        return step
+        return step, address, waiting
 
     def _collect_scales(self, m, drain, phase, aux, next_phase):
-        """Keep the scales for the drain. A group's scales follow trits that waited for the drain of
-        the group before, so one set of registers is enough."""
+        """Give the scales to the drain; return whether this beat is the last one of a group's."""
         config = self.config
-        index, size = Signal(range(max(config.scale_beats, 2))), config.bus_width // 16
-        scales, aux_scales = Signal.like(drain.scales), Signal.like(drain.aux_scales)
-        complete = Signal()
+        index, done = Signal(range(max(config.scale_beats, 2))), Signal()
+        auxiliary = phase == _Phase.AUX
+        here = (phase == _Phase.SCALES) | auxiliary
         m.d.comb += [
-            drain.scales.eq(scales),
-            drain.aux_scales.eq(aux_scales),
-            drain.scales_valid.eq(complete),
+            drain.scales.eq(self.i.payload),
+            # Auxiliary scales are dropped on the way to the candidate lists.
+            drain.scales_valid.eq(self.beat & here & (~auxiliary | drain.job.aux)),
+            done.eq(self.beat & here & (index == config.scale_beats - 1) & (auxiliary | ~aux)),
         ]
-        with m.If(drain.taken):
-            m.d.sync += complete.eq(0)
-        for wanted, registers in ((_Phase.SCALES, scales), (_Phase.AUX, aux_scales)):
-            with m.If(self.beat & (phase == wanted)):
-                m.d.sync += index.eq(index + 1)
-                for r in range(config.tile_rows):
-                    with m.If(index == r // size):
-                        m.d.sync += registers[r].eq(self.i.payload.word_select(r % size, 16))
-                with m.If(index == config.scale_beats - 1):
-                    m.d.sync += index.eq(0)
-                    if wanted is _Phase.SCALES:
-                        with m.If(aux):
-                            m.d.sync += phase.eq(_Phase.AUX)
-                        with m.Else():
-                            m.d.sync += complete.eq(1)
-                            next_phase()
-                    else:
-                        m.d.sync += complete.eq(1)
-                        next_phase()
+        with m.If(self.beat & here):
+            m.d.sync += index.eq(index + 1)
+            with m.If(index == config.scale_beats - 1):
+                m.d.sync += [index.eq(0), phase.eq(_Phase.AUX)]
+        with m.If(done):
+            next_phase()
+        return done
 
-    def _compute(self, m, drain, step):
-        """Decode, select, sum, accumulate; ``step`` travels beside the data."""
+    def _compute(self, m, platform, drain, step, address, hold):
+        """Decode, look up, sum, accumulate; ``step`` travels beside the data.
+
+        The chain of a row adds a pair of trits per cycle and register, so the wires of each pair
+        are as many cycles late as its place in the chain says, and those of every four vectors one
+        more: nothing in the array reaches further than its neighbours.
+        """
         config = self.config
-        size = config.trit_code.trits_per_byte
-        travel = [step]
-        for n in range(3 + self.levels + 1):
-            travel.append(Signal(_StepLayout, name=f"step{n + 1}"))
-            m.d.sync += travel[-1].eq(travel[-2])
+        # The beat may come late in its cycle, out of a block RAM.
+        beat, first, at = Signal(config.bus_width), Signal(_StepLayout), Signal.like(address)
+        with m.If(~hold):
+            m.d.sync += [beat.eq(self.i.payload), first.eq(step), at.eq(address)]
+        moved = Signal(_StepLayout)
+        m.d.comb += moved.eq(first)
+        m.d.comb += moved.valid.eq(first.valid & ~hold)
+        m.d.comb += moved.land.eq(first.land & ~hold)
+        travel = Delay(m, moved, "step")
 
-        # The beat may come late in its cycle, out of a block RAM; so may the activations.
-        beat = Signal(config.bus_width)
-        codes = Signal.like(self.activation.codes)
-        m.d.sync += [beat.eq(self.i.payload), codes.eq(self.activation.codes)]
+        chains = chains_of(config)
+        longest, levels = max(map(len, chains)), ceil_log2(len(chains))
+        late = {}  # pair -> cycles that it is behind the first of its row
+        for chain in chains:
+            for n, pair in enumerate(chain):
+                late[pair] = longest - len(chain) + n
+        where, place = ReadPlaces(config), Delay(m, at, "address")
+        for pair, cycles in late.items():
+            m.d.comb += where.step(self.activation.step, pair).eq(place[1 + cycles])
 
-        sums = []
         for r in range(config.tile_rows):
-            nonzero, negative = (
-                Signal(config.tile_k, name=f"row{r}_nonzero"),
-                Signal(config.tile_k, name=f"row{r}_negative"),
-            )
-            for c in range(config.tile_columns):
-                m.submodules[f"decoder{r}_{c}"] = decoder = TritDecoder(config.trit_code)
-                m.d.comb += decoder.byte.eq(beat.word_select(r * config.tile_columns + c, 8))
-                here = slice(c * size, (c + 1) * size)
-                m.d.sync += [nonzero[here].eq(decoder.nonzero), negative[here].eq(decoder.negative)]
-            # -x is ~x + 1: the ones of a row are counted once, for all vectors.
-            count = Signal(range(config.tile_k + 1), name=f"row{r}_count")
-            m.d.sync += count.eq(sum(negative))
+            pairs = [
+                Delay(m, pair, f"row{r}_pair{n}") for n, pair in enumerate(self._pairs(m, beat, r))
+            ]
+            for n, pair in enumerate(pairs):
+                choice = where.choice(self.activation.choice, r, n)
+                m.d.comb += choice.eq(pair[late[n]].choice)
             for v in range(config.vectors):
-                name = f"row{r}_vector{v}_"
-                terms = [count]
-                for k in range(config.tile_k):
-                    term = Signal(signed(8), name=f"{name}term{k}")
-                    code = codes[v][k].as_unsigned()
-                    m.d.sync += term.eq((code ^ negative[k].replicate(8)) & nonzero[k].replicate(8))
-                    terms.append(term)
-                sums.append(self._tree(m, terms, name))
+                group = v // 4
+                now = travel[1 + _LOOK_UP + longest + levels + group]
+                total, carry = self._sum(m, platform, r, v, pairs, late)
+                self._accumulate(m, platform, drain, r, v, now, total, carry)
+        end = travel[2 + _LOOK_UP + longest + levels]
+        m.d.comb += [drain.land.eq(end.land), drain.landing.eq(end.landing)]
 
-        width = drain.width
-        now = travel[3 + self.levels]
-        for n, total in enumerate(sums):
-            r, v = divmod(n, config.vectors)
-            accumulator = Signal(signed(width), name=f"row{r}_vector{v}_accumulator")
-            # One expression, which synthesis turns into a carry-save level and one carry chain.
-            kept = Mux(now.keep, accumulator, 0)
-            doubled = Mux(now.triple, accumulator << 1, 0)
-            with m.If(now.valid):
-                m.d.sync += accumulator.eq(kept + doubled + total)
-            m.d.comb += drain.accumulators[v][r].eq(accumulator)
-        m.d.comb += [drain.land.eq(travel[-1].land), drain.landing.eq(travel[-1].landing)]
+    def _pairs(self, m, beat, r):
+        """Return registers of the pairs of a row's trits, in the order of `pair_places`."""
+        config, singles, pairs = self.config, [], []
+        for c in range(config.tile_columns):
+            m.submodules[f"decoder{r}_{c}"] = decoder = PairDecoder(config.trit_code)
+            m.d.comb += decoder.byte.eq(beat.word_select(r * config.tile_columns + c, 8))
+            pairs += list(decoder.pairs)
+            if config.trit_code.trits_per_byte % 2:
+                singles.append((decoder.last_nonzero, decoder.last_negative))
+                if len(singles) == 1 and c == config.tile_columns - 1:
+                    singles.append((Const(0, 1), Const(0, 1)))
+                if len(singles) == 2:
+                    nonzero, negative = (Cat(bits) for bits in zip(*singles, strict=True))
+                    pairs.append(join_trits(nonzero, negative))
+                    singles = []
+        registers = []
+        for n, pair in enumerate(pairs):
+            registers.append(Signal(PairLayout, name=f"row{r}_pair{n}", reset_less=True))
+            m.d.sync += registers[-1].eq(pair)
+        return registers
 
-    def _tree(self, m, terms, name):
-        """Return the sum of the terms, `levels` cycles later."""
-        for level in range(self.levels):
-            total = []
-            for n in range(0, len(terms), 2):
-                value = terms[n] + terms[n + 1] if n + 1 < len(terms) else terms[n]
-                register = Signal(value.shape(), name=f"{name}level{level}_{n // 2}")
-                m.d.sync += register.eq(value)
-                total.append(register)
-            terms = total
-        (result,) = terms
-        return result
+    def _sum(self, m, platform, r, v, pairs, late):
+        """Return (sum of a row's K step, the two factors of a one that it still lacks)."""
+        name = f"row{r}_vector{v}_"
+        places = ReadPlaces(self.config)
+        sums = [places.sum(self.activation.sums, v, r, n) for n in range(places.pairs)]
+        ends = []
+        for c, chain in enumerate(chains_of(self.config)):
+            for n, number in enumerate(chain):
+                # -x is ~x + 1: the one goes into the carry chain's first cell, which is idle.
+                pair = pairs[number][late[number] + _LOOK_UP + v // 4]
+                total = Signal(
+                    signed(ENTRY_BITS + ceil_log2(n + 1)),
+                    name=f"{name}chain{c}_{n}", reset_less=True,
+                )  # fmt: skip
+                if n == 0:
+                    # No chain and no carry yet: this one's one comes later.
+                    term = sums[number].as_unsigned() ^ pair.negative.replicate(ENTRY_BITS)
+                    m.d.sync += total.eq(term & pair.nonzero.replicate(ENTRY_BITS))
+                    lacking = (pairs[number], _LOOK_UP + v // 4 + late[number] + len(chain))
+                else:
+                    m.d.sync += total.eq(
+                        select_add(
+                            m, platform, ends[-1][0], sums[number], len(total),
+                            nonzero=pair.nonzero, negative=pair.negative,
+                            carry=(pair.negative, pair.nonzero), name=f"{name}chain{c}_{n}_next",
+                        )
+                    )  # fmt: skip
+                    ends.pop()
+                ends.append((total, lacking))
+        levels = ceil_log2(len(ends))
+        # A tree of the chains; each addition has room for the one that a chain lacks.
+        cycles = 0
+        for level in range(levels):
+            joined = []
+            for n in range(0, len(ends) - 1, 2):
+                (left, lacking), (right, pending) = ends[n], ends[n + 1]
+                width = max(len(left), len(right)) + 1
+                total = Signal(signed(width), name=f"{name}level{level}_{n // 2}", reset_less=True)
+                pair = lacking[0][lacking[1] + cycles]
+                m.d.sync += total.eq(
+                    select_add(
+                        m, platform, left, right, width, nonzero=Const(1),
+                        carry=(pair.negative, pair.nonzero),
+                        name=f"{name}level{level}_{n // 2}_next",
+                    )
+                )  # fmt: skip
+                joined.append((total, pending))
+            if len(ends) % 2:
+                total = Signal.like(ends[-1][0], name=f"{name}level{level}_rest", reset_less=True)
+                m.d.sync += total.eq(ends[-1][0])
+                joined.append((total, ends[-1][1]))
+            ends = joined
+            cycles += 1
+        ((total, (delay, at)),) = ends
+        return total, delay[at + cycles]
+
+    def _accumulate(self, m, platform, drain, r, v, now, total, pair):
+        """Horner's rule: keep, triple or forget what is there, and add."""
+        name = f"row{r}_vector{v}_"
+        accumulator = Signal(signed(drain.width), name=name + "accumulator", reset_less=True)
+        doubled = Cat(Const(0, 1), accumulator).as_signed()
+        fresh = select_add(
+            m, platform, total, doubled[: drain.width].as_signed(), drain.width,
+            nonzero=now.triple, carry=(pair.negative, pair.nonzero), name=name + "fresh",
+        )  # fmt: skip
+        kept = select_add(
+            m, platform, fresh, accumulator, drain.width, nonzero=now.keep, name=name + "next"
+        )
+        with m.If(now.valid):
+            m.d.sync += accumulator.eq(kept)
+        m.d.comb += drain.accumulators[v][r].eq(accumulator)

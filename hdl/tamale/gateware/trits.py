@@ -1,19 +1,26 @@
 """Bytes of a weight code to trits and back, generated from the code's table.
 
-A trit is two bits: ``nonzero`` and ``negative``, and ``negative`` is zero where ``nonzero`` is. So
-``(x ^ negative) & nonzero`` plus the number of negatives is the selected activation, and no
-multiplier is needed.
+A trit is two bits: ``nonzero`` and ``negative``, and ``negative`` is zero where ``nonzero`` is. A
+pair of trits (s, t) says what it takes of a pair of activations (a, b): one of a, a + b, a - b and
+b, negated or not, or nothing. The array looks these sums up, so it wants pairs; the KV writer
+changes single trits. No multiplier is needed for either.
 """
 
 import itertools
 
 from amaranth.hdl import Cat, Const, Module, Mux
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from tamale.codes import TritCode
+from tamale.codes import PAIRS, TritCode
 
-__all__ = ["TritDecoder", "TritEncoder"]
+__all__ = ["PairDecoder", "PairLayout", "TritDecoder", "TritEncoder", "join_trits"]
+
+#: What a pair of trits takes of a pair of activations (a, b).
+#:   choice    0: a, 1: a + b, 2: a - b, 3: b; any where ``nonzero`` is 0
+#:   negative  negated; any where ``nonzero`` is 0
+#:   nonzero   anything at all
+PairLayout = data.StructLayout({"choice": 2, "negative": 1, "nonzero": 1})
 
 
 def _decision_diagram(variables, tables):
@@ -55,10 +62,81 @@ def _check(code):
         raise TypeError(f"code must be a TritCode such as CODES['t5'], not {code!r}")
 
 
+def join_trits(nonzero, negative):
+    """Return the `PairLayout` value of two trits, each given by two bits.
+
+    Parameters
+    ----------
+    nonzero, negative : Value of two bits
+        Bit 0 belongs to the first trit.
+    """
+    both, differ = nonzero.all(), negative[0] ^ negative[1]
+    choice = Cat(Mux(both, ~differ, ~nonzero[0]), Mux(both, differ, ~nonzero[0]))
+    sign = Mux(nonzero[0], negative[0], negative[1])
+    return data.View(PairLayout, Cat(choice, sign, nonzero.any()))
+
+
+class PairDecoder(wiring.Component):
+    """Decode one byte into pairs of trits, and the last trit alone where their number is odd.
+
+    Combinational.
+
+    Parameters
+    ----------
+    code : TritCode
+        The weight code.
+
+    Members
+    -------
+    byte : In(8)
+        A byte of weights.
+    pairs : Out(ArrayLayout(PairLayout, trits_per_byte // 2))
+        The trits 2n and 2n + 1.
+    last_nonzero, last_negative : Out(trits_per_byte % 2)
+        The last trit; ``last_negative`` is any where it is zero.
+
+    Raises
+    ------
+    TypeError
+        If ``code`` is not a `TritCode`.
+    """
+
+    def __init__(self, code):
+        _check(code)
+        self.code = code
+        last = code.trits_per_byte % 2
+        super().__init__(
+            {
+                "byte": In(8),
+                "pairs": Out(data.ArrayLayout(PairLayout, code.trits_per_byte // 2)),
+                "last_nonzero": Out(last),
+                "last_negative": Out(last),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        tables = []
+        for n in range(self.code.trits_per_byte // 2):
+            pairs = [trits[2 * n : 2 * n + 2] for trits in self.code.decode]
+            numbers = [PAIRS.index(pair) if any(pair) else None for pair in pairs]
+            for bit in range(3):
+                tables.append([None if n is None else n >> bit & 1 for n in numbers])
+            tables.append([int(number is not None) for number in numbers])
+        if self.code.trits_per_byte % 2:
+            last = [trits[-1] for trits in self.code.decode]
+            tables.append([abs(trit) for trit in last])
+            tables.append([int(trit < 0) if trit else None for trit in last])
+        outputs = _decision_diagram(list(self.byte), tables)
+        ends = Cat(self.pairs, self.last_nonzero, self.last_negative)
+        m.d.comb += ends.eq(Cat(outputs))
+        return m
+
+
 class TritDecoder(wiring.Component):
     """Decode one byte into trits.
 
-    Combinational. Bytes that are no code point decode to zeros, as in the golden model.
+    Combinational. Bytes that are no code point decode as the golden model decodes them.
 
     Parameters
     ----------
