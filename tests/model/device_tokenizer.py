@@ -85,7 +85,7 @@ class DeviceTokenizer:
 
     def words(self, text):
         """Return the byte offsets at which words end in a text without added tokens."""
-        data = text.encode()
+        data = text.encode() if isinstance(text, str) else text
         ends = np.zeros(len(data) + 1, np.uint32)
         count = self._library.words_of(*self._arguments(data), _pointer(ends))
         assert count >= 0

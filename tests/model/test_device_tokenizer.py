@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import os
 import random
+from pathlib import Path
 
 import device_tokenizer
 import pytest
@@ -10,11 +12,16 @@ import tokenizer_cases
 from device_tokenizer import DeviceTokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tamale_model.readers.gguf_file import GgufFile
+from tamale_model.readers.vocabulary import tokenizer_json
 from tamale_model.recipe import texts
 from tamale_sim.models_cache import demonstration
 from tokenizer_cases import KINDS, SENTENCEPIECE, documents, train, unicode_text
 
 SEED = 3
+
+#: Folder of llama.cpp's models/ggml-vocab-*.gguf with .inp and .out, which its source holds.
+CASES = os.environ.get("TAMALE_LLAMA_CPP_VOCABULARIES")
 SIZE = 1_000_000
 ALL = (*KINDS, *SENTENCEPIECE)
 
@@ -106,6 +113,30 @@ def test_word_in_the_vocabulary(library):
         assert (number in own) == ignore
 
 
+@pytest.mark.skipif(not CASES, reason="TAMALE_LLAMA_CPP_VOCABULARIES names no folder")
+@pytest.mark.parametrize(
+    "name",
+    (
+        "command-r", "gpt-2", "llama-bpe", "llama-spm", "mpt", "phi-3", "qwen2", "qwen35", "refact",
+        "starcoder",
+    ),
+)  # fmt: skip
+def test_vocabularies_of_people(library, text, name):
+    """Real vocabularies: the tokens that llama.cpp's tests have on record, and the library's."""
+    file = Path(CASES) / f"ggml-vocab-{name}.gguf"
+    device = DeviceTokenizer(library, tokenizer_json(GgufFile(file).metadata))
+    if name == "phi-3":
+        assert "rstrip" in device.reason
+        return
+    cases = Path(f"{file}.inp").read_bytes().decode().split("\n__ggml_vocab_test__\n")
+    lines = Path(f"{file}.out").read_text().split("\n")
+    assert len(cases) == len(lines) > 40
+    for case, line in zip(cases, lines, strict=True):
+        assert device.encode(case, options=4) == [int(number) for number in line.split()]
+    random_ = random.Random(SEED)
+    same(device, documents(text, random_), random_)
+
+
 def demo_text():
     return (demonstration() / "tokenizer.json").read_text()
 
@@ -186,6 +217,7 @@ def test_bad_bytes_are_signs(devices):
         words = [b"ab", b" " + bad, b"cd"]
         pieces = [device.encode(word, options=0) for word in words]
         assert device.encode(b"".join(words), options=0) == sum(pieces, [])
+        assert device.words(b"".join(words)) == list(itertools.accumulate(map(len, words)))
 
 
 @pytest.mark.parametrize("kind", ["gpt-2", "none"])
