@@ -105,7 +105,7 @@ def test_missing_file(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"code": "t4"}, "packed for code = 1, the hardware has 2; pack it again"),
+        ({"code": "t4"}, "packed for code = 3, the hardware has 2; pack it again"),
         ({"bus_width": 64}, "packed for bus_width = 32, the hardware has 64"),
         ({"tile_rows": 2}, "packed for tile_rows = 4, the hardware has 2"),
         ({"vectors": 1}, "needs vectors = 2, the hardware has 1; use a larger configuration"),

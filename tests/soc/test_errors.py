@@ -80,7 +80,7 @@ def test_other_configuration(four, one, images, tmp_path):
 @pytest.mark.parametrize(
     ("field", "value", "has"),
     [
-        ("code", 2, 1),
+        ("code", 2, 3),
         ("tile_rows", 2, 4),
         ("tile_k", 10, 5),
         ("vectors", 5, 4),
