@@ -97,9 +97,9 @@ class Cursor(wiring.Component):
 
     Handed on, in program order: LOAD, SLOAD, MATVEC, VEC, HADAMARD, ROPE, EXP, SCALAR, KVWRITE;
     END, after which the cursor rests; and SKIP_UNLESS_HEAD where it is not taken, because the
-    head begins there. Each command takes two cycles (read, decide), loops and branches included;
-    the next command is read while its taker works. A loop has at least one pass. Loop level 1 runs
-    slots 0 to slots - 1.
+    head begins there. Each command takes three cycles (two to read, one to decide), loops and
+    branches included; the next command is read while its taker works. A loop has at least one
+    pass. Loop level 1 runs slots 0 to slots - 1.
 
     A program counter past the memory, or an unknown operation, is handed on with its fault; only
     reset moves the cursor from there.
@@ -139,13 +139,20 @@ class Cursor(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        command = self.memory.data
+        # Block RAM is slow, so that its output goes no further than this register.
+        command = Signal(COMMAND_BITS)
         op = command[:4]
         pc = Signal(13)
         following = Signal(13)
         indices = [Signal(16, name="layer"), Signal(16, name="slot")]
         starts = [Signal(13, name=f"start_{level}") for level in range(2)]
         count = Signal(16)
+        # What NEXT of each level would do, found out while commands pass.
+        successors = [Signal(16, name=f"successor_{level}") for level in range(2)]
+        lasts = Signal(2)
+        for level, bound in enumerate((count, self.slots)):
+            m.d.comb += successors[level].eq(indices[level] + 1)
+            m.d.sync += lasts[level].eq(successors[level] >= bound)
         # A signal of its own: Icarus leaves the other bits of a payload undefined until they change
         # where one of its fields is assigned under a condition.
         fault = Signal(Fault)
@@ -174,9 +181,12 @@ class Cursor(wiring.Component):
                     m.next = "READ"
             with m.State("READ"):
                 m.d.comb += self.memory.en.eq(1)
-                m.next = "DECIDE"
+                m.next = "LATCH"
                 with m.If(pc >= self._depth):
                     m.next = "LOST"
+            with m.State("LATCH"):
+                m.d.sync += command.eq(self.memory.data)
+                m.next = "DECIDE"
             with m.State("DECIDE"):
                 with m.Switch(op):
                     with m.Case(Op.END):
@@ -194,14 +204,12 @@ class Cursor(wiring.Component):
                     with m.Case(Op.NEXT):
                         m.next = "READ"
                         level = field(command, Op.NEXT, "level")
-                        index = Mux(level, indices[1], indices[0]) + 1
-                        last = Signal()
-                        m.d.comb += last.eq(index >= Mux(level, self.slots, count))
+                        last = Mux(level, lasts[1], lasts[0])
                         m.d.sync += pc.eq(Mux(last, following, Mux(level, starts[1], starts[0])))
                         with m.If(level):
-                            m.d.sync += indices[1].eq(Mux(last, 0, index))
+                            m.d.sync += indices[1].eq(Mux(last, 0, successors[1]))
                         with m.Else():
-                            m.d.sync += indices[0].eq(Mux(last, 0, index))
+                            m.d.sync += indices[0].eq(Mux(last, 0, successors[0]))
                     with m.Case(Op.SKIP_UNLESS_HEAD):
                         with m.If(self.want_head):
                             present()

@@ -43,11 +43,10 @@ class Activity(enum.Enum, shape=3):
 class StreamWalker(wiring.Component):
     """Emits one descriptor for each LOAD, SLOAD and MATVEC, in program order.
 
-    Addresses and lengths are those of `tamale.isa.Source`. There is one multiplier, of three
-    cycles a
-    product. From one descriptor to the next pass 6 cycles without products (LOAD and SLOAD of the
-    sweep), else 5 and 3 for each product: EMBEDDING and ROPE 1, KEYS and VALUES 2, VALUE_BLOCK 3; 2
-    more for MATVEC, 3 more for MATVEC of VALUES. Commands between without descriptors take 2 cycles
+    Addresses and lengths are those of `tamale.isa.Source`. There is one multiplier, of four cycles
+    a product. From one descriptor to the next pass 8 cycles without products (LOAD and SLOAD of the
+    sweep), else 7 and 4 for each product: EMBEDDING and ROPE 1, KEYS and VALUES 2, VALUE_BLOCK 3; 2
+    more for MATVEC, 3 more for MATVEC of VALUES. Commands between without descriptors take 3 cycles
     each. A command without beats emits nothing. A ``fence`` holds the descriptor back until every
     KVWRITE that the walker has passed is complete.
 
@@ -98,13 +97,17 @@ class StreamWalker(wiring.Component):
         beat_shift = config.beat_bytes.bit_length() - 1
         m.submodules.cursor = cursor = Cursor(config)
         wiring.connect(m, cursor.memory, wiring.flipped(self.memory))
-        step, entry = cursor.o.p, self.job.entry
+        step = cursor.o.p
         command, op = step.command, step.command[:4]
+        # What block RAM and multiplier return goes no further than a register; see SETTLE.
+        entry, body = Signal.like(self.job.entry), Signal(15)
+        planes, steps = (field(command, Op.MATVEC, name) for name in ("planes", "steps"))
         m.d.comb += [
             cursor.slots.eq(self.job.slots),
             cursor.want_head.eq(self.job.want_head),
             self.job.slot.eq(step.slot),
         ]
+        m.d.sync += [entry.eq(self.job.entry), body.eq(planes * steps)]
 
         # Fields that the three streamed operations place differently.
         source, head, fence = Signal(3), Signal(8), Signal()
@@ -129,11 +132,10 @@ class StreamWalker(wiring.Component):
                             (count + words_a_beat - 1) >> words_a_beat.bit_length() - 1
                         )
                     else:
-                        planes = field(command, case, "planes")
                         aux = field(command, case, "aux")
                         scaled = field(command, case, "scaled")
                         m.d.comb += beats.eq(
-                            planes * field(command, case, "steps")
+                            body
                             + Mux(scaled, Mux(aux, 2 * config.scale_beats, config.scale_beats), 0)
                         )
 
@@ -174,8 +176,17 @@ class StreamWalker(wiring.Component):
         todo = Signal(len(products))
         m.d.comb += needed.eq(Cat(product[3] for product in products))
         left, right = Signal(ADDRESS_BITS), Signal(20)
+        # By parts that fit a multiplier each, added in a cycle of their own.
         result = Signal(ADDRESS_BITS)
-        m.d.sync += result.eq(left * right)
+        parts = [Signal(36, name=f"part_{i}") for i in range(3)]
+        m.d.sync += [
+            parts[0].eq(left[:16] * right[:16]),
+            parts[1].eq(left[16:] * right[:16]),
+            parts[2].eq(left[:16] * right[16:]),
+            result.eq(
+                Cat(parts[0][:16], (parts[0][16:32] + parts[1] + parts[2])[: ADDRESS_BITS - 16])
+            ),
+        ]
 
         pending = Signal(16)
         passed = Signal()
@@ -209,7 +220,7 @@ class StreamWalker(wiring.Component):
                     with m.Else():
                         with m.Switch(op):
                             with m.Case(*_STREAMED):
-                                m.next = "BEGIN"
+                                m.next = "SETTLE"
                             with m.Case(Op.END):
                                 m.d.comb += [cursor.o.ready.eq(1), self.job.finish.eq(1)]
                                 m.next = "FINISHED"
@@ -220,6 +231,8 @@ class StreamWalker(wiring.Component):
             with m.State("FINISHED"):
                 # The queue's `available` still tells of the job that ended.
                 m.next = "IDLE"
+            with m.State("SETTLE"):
+                m.next = "BEGIN"
             with m.State("BEGIN"):
                 m.d.sync += [address.eq(base), length.eq(beats), todo.eq(needed)]
                 m.next = "OPERANDS"
@@ -232,6 +245,8 @@ class StreamWalker(wiring.Component):
                         with m.Case("-" * (len(products) - 1 - i) + "1" + "0" * i):
                             m.d.sync += [left.eq(a), right.eq(b)]
             with m.State("PRODUCT"):
+                m.next = "SUM"
+            with m.State("SUM"):
                 m.next = "ADD"
             with m.State("ADD"):
                 m.d.sync += todo.eq(todo & (todo - 1))
@@ -268,10 +283,9 @@ class Executor(wiring.Component):
 
     While a unit works, the next command is read and resolved. The next issue is valid 1 cycle after
     ``done_valid`` (LOAD, MATVEC, ROPE) or 2 cycles (all others, which read the scalars), and so is
-    the
-    end of the job. A unit that is faster than the prefetch waits for it: 4 cycles from one issue to
-    the next, 2 more for each loop command or branch between. A reduction is normalised (8 cycles)
-    while LOAD, MATVEC or ROPE follow; the others wait for it.
+    the end of the job. A unit that is faster than the prefetch waits for it: 5 cycles from one
+    issue to the next, 3 more for each loop command or branch between. A reduction is normalised (5
+    cycles) while LOAD, MATVEC or ROPE follow; the others wait for it.
 
     Parameters
     ----------
