@@ -39,8 +39,8 @@ class BurstSplitter(wiring.Component):
     the 4 KiB of AXI's boundary, hence no burst crosses one, and all bursts of a long range but the
     first and the last have full length.
 
-    One burst per cycle, the first one cycle after the range was taken; the next range is taken
-    with the last burst of the one before.
+    Bursts leave from registers, one per cycle, the first two cycles after the range was taken; the
+    next range is taken while the last burst of the one before leaves.
 
     Parameters
     ----------
@@ -56,6 +56,8 @@ class BurstSplitter(wiring.Component):
         ``address`` in bytes, ``length`` in beats less one, ``final`` in the last burst of a range.
     clear : ``In(1)``
         Forgets what is left of the range.
+    idle : ``Out(1)``
+        Nothing is left of a range.
 
     Raises
     ------
@@ -83,36 +85,55 @@ class BurstSplitter(wiring.Component):
                     )
                 ),
                 "clear": In(1),
+                "idle": Out(1),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
         low_bits = self._beats.bit_length() - 1
-        active = Signal()
         first, last = Signal.like(self.i.payload.first), Signal.like(self.i.payload.last)
-        final = self.o.payload.final
+        # Bursts after this one, and whether there is none: counted down, because comparing the
+        # addresses would take a carry chain and more in one cycle.
+        active, final = Signal(), Signal()
+        left = Signal(len(first) - low_bits)
+        valid, free = Signal(), Signal()
+        address, length, ends = Signal.like(first), Signal(8), Signal()
+        spread = Signal(len(left) + 1)
+        taken = self.i.payload
         m.d.comb += [
-            final.eq(first[low_bits:] == last[low_bits:]),
-            self.o.valid.eq(active),
-            self.o.payload.address.eq(first << self._beat_shift),
-            self.o.payload.length.eq(
-                Mux(final, last[:low_bits], self._beats - 1) - first[:low_bits]
-            ),
-            self.i.ready.eq(~active | (self.o.ready & final)),
+            spread.eq(taken.last[low_bits:] - taken.first[low_bits:]),
+            free.eq(~valid | self.o.ready),
+            self.i.ready.eq(~active | (free & final)),
+            self.idle.eq(~active & ~valid),
+            self.o.valid.eq(valid),
+            self.o.payload.address.eq(address << self._beat_shift),
+            self.o.payload.length.eq(length),
+            self.o.payload.final.eq(ends),
         ]
-        with m.If(active & self.o.ready):
+        with m.If(free):
+            m.d.sync += [
+                valid.eq(active),
+                address.eq(first),
+                length.eq(Mux(final, last[:low_bits], self._beats - 1) - first[:low_bits]),
+                ends.eq(final),
+            ]
+        with m.If(active & free):
             m.d.sync += [
                 first[:low_bits].eq(0),
                 first[low_bits:].eq(first[low_bits:] + 1),
+                left.eq(left - 1),
+                final.eq(left == 1),
                 active.eq(~final),
             ]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [
-                first.eq(self.i.payload.first),
-                last.eq(self.i.payload.last),
+                first.eq(taken.first),
+                last.eq(taken.last),
+                left.eq(spread),
+                final.eq(taken.first[low_bits:] == taken.last[low_bits:]),
                 active.eq(1),
             ]
         with m.If(self.clear):
-            m.d.sync += active.eq(0)
+            m.d.sync += [active.eq(0), valid.eq(0)]
         return m

@@ -19,10 +19,10 @@ class StreamReader(wiring.Component):
     A descriptor is cut into the longest bursts, at multiples of the longest burst, so that a long
     sweep meets the fewest turnarounds in the memory. A burst is asked for only when the FIFO has
     room for all of it (credits), hence ``rready`` is always 1. Bursts of one descriptor follow
-    those of the one before without a bubble, up to one burst per cycle; data come in order, under
-    one identifier.
+    those of the one before without a bubble, up to one burst every other cycle; data come in order,
+    under one identifier.
 
-    The first ``arvalid`` rises four cycles after a descriptor was taken by an idle reader; a beat
+    The first ``arvalid`` rises six cycles after a descriptor was taken by an idle reader; a beat
     leaves three cycles after it arrived. One beat per cycle is sustained when the memory has
     ``max_outstanding`` bursts to cover its latency.
 
@@ -113,11 +113,11 @@ class StreamReader(wiring.Component):
         descriptor, addresses = self.descriptors.payload, self.addresses
         m.d.comb += [
             # A refused descriptor waits until everything before it has been asked for.
-            refused.eq(checked & ~check_empty & ~allowed & splitter.i.ready),
+            refused.eq(checked & ~check_empty & ~allowed & splitter.idle),
             splitter.i.valid.eq(checked & ~check_empty & allowed),
             splitter.i.payload.first.eq(check_address[beat_shift:]),
             splitter.i.payload.last.eq(check_last),
-            check_free.eq(~checked | check_empty | splitter.i.ready),
+            check_free.eq(~checked | check_empty | (allowed & splitter.i.ready)),
             self.descriptors.ready.eq((~summed | check_free) & ~stopped & ~self.clear),
         ]
         with m.If(check_free):
@@ -149,19 +149,24 @@ class StreamReader(wiring.Component):
         with m.If(self.clear | stopped):
             m.d.sync += [summed.eq(0), checked.eq(0)]
 
-        # A burst goes to the address register when all its beats have room in the FIFO.
+        # A burst goes to the address register when its beats have room in the FIFO and a slot is
+        # free. Both are found out the cycle before: until the burst is issued, they only grow.
         credit = Signal(range(config.fifo_beats + 1), init=config.fifo_beats)
         in_flight = Signal(range(config.max_outstanding + 1))
         burst = splitter.o.payload
         slot_free, room, issue, ended, pop = Signal(), Signal(), Signal(), Signal(), Signal()
+        compared, offered, full = Signal(), Signal(), Signal()
+        m.d.sync += [
+            compared.eq(offered & ~issue),
+            room.eq(offered & ~issue & (credit > burst.length)),
+            full.eq(in_flight == config.max_outstanding),
+        ]
         m.d.comb += [
-            slot_free.eq(
-                (in_flight != config.max_outstanding) & (~memory.arvalid | memory.arready)
-            ),
-            room.eq(credit > burst.length),
-            issue.eq(splitter.o.valid & slot_free & room & ~stopped & ~self.clear),
-            splitter.o.ready.eq(slot_free & room & ~stopped),
-            self.fifo_full.eq(splitter.o.valid & slot_free & ~room & ~stopped),
+            slot_free.eq(~full & (~memory.arvalid | memory.arready)),
+            offered.eq(splitter.o.valid & ~stopped & ~self.clear),
+            issue.eq(room & slot_free & offered),
+            splitter.o.ready.eq(room & slot_free & ~stopped),
+            self.fifo_full.eq(compared & slot_free & ~room & offered),
             ended.eq(memory.rvalid & memory.rlast),
             pop.eq(self.o.valid & self.o.ready),
             memory.arsize.eq(beat_shift),
@@ -204,7 +209,7 @@ class StreamReader(wiring.Component):
             fifo.i.payload.eq(memory.rdata),
             self.beat.eq(memory.rvalid),
             self.waiting.eq((in_flight != 0) & ~memory.rvalid),
-            self.idle.eq(~summed & ~checked & ~splitter.o.valid & (in_flight == 0) & ~flushing),
+            self.idle.eq(~summed & ~checked & splitter.idle & (in_flight == 0) & ~flushing),
         ]
         wiring.connect(m, wiring.flipped(self.o), fifo.o)
 
