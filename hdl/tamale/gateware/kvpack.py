@@ -48,8 +48,8 @@ class KVPacker(wiring.Component):
     is high, and up to `KVPacker.MARGIN` beats may follow after it fell. KEY reads a word every
     max(1, ceil(vu_width / tile_k)) cycles and pauses one cycle more between planes; VALUE makes a
     beat a cycle where a beat's old bytes and a tile's elements lie in one word each, else it takes
-    a cycle for each word. The first beat of VALUE leaves five cycles after ``start`` (plus the
-    digit's byte column), that of KEY six, plus one for each further word that it needs.
+    a cycle for each word. The first beat of VALUE leaves seven cycles after ``start`` (plus the
+    digit's byte column), that of KEY eight, plus one for each further word that it needs.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ class KVPacker(wiring.Component):
         scales = Signal(32)
         word_shape = unsigned(17 - word_bits)
         base_a, at_a, at_b = Signal(word_shape), Signal(word_shape), Signal(word_shape)
-        plane, left, wait = Signal(3), Signal(10), Signal(range(interval + 8))
+        plane, left, wait = Signal(3), Signal(10), Signal(range(interval + 10))
         part_a, part_b = Signal(range(tiles_in_word)), Signal(range(beats_in_word))
         read = Signal(range(max(2, reads)))
         read_key, read_value, scale_beat = Signal(), Signal(), Signal()
@@ -204,7 +204,7 @@ class KVPacker(wiring.Component):
                             wait.eq(interval),
                         ]
                         with m.If(final_plane):
-                            m.d.sync += wait.eq(interval + 4)
+                            m.d.sync += wait.eq(interval + 6)
                             m.next = "SCALE"
             with m.State("SCALE"):
                 with m.If(wait != 0):
@@ -232,7 +232,7 @@ class KVPacker(wiring.Component):
                             with m.If(part_a == tiles_in_word - 1):
                                 m.d.sync += [part_a.eq(0), at_a.eq(at_a + words_a)]
                             with m.If(left <= rows):
-                                m.d.sync += wait.eq(5)
+                                m.d.sync += wait.eq(7)
                                 m.next = "DRAIN"
             with m.State("DRAIN"):
                 m.d.sync += wait.eq(wait - 1)
@@ -240,7 +240,8 @@ class KVPacker(wiring.Component):
                     m.next = "IDLE"
         m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
 
-        # What is known of a word while it is read (1) and while its digits are looked up (2).
+        # What is known of a word when it is in its register (0), while its digits are looked up (1)
+        # and when they are in theirs (2). Block RAM is slow, its output goes no further.
         tag = data.StructLayout(
             {
                 "key": 1,
@@ -252,15 +253,17 @@ class KVPacker(wiring.Component):
                 "beat": range(beats_in_word),
             }
         )
-        tag_1, tag_2 = Signal(tag), Signal(tag)
+        arriving, tag_0, tag_1, tag_2 = (Signal(tag, name=f"tag{i}") for i in range(4))
         m.d.sync += [
-            tag_1.key.eq(read_key),
-            tag_1.value.eq(read_value & (read == reads - 1)),
-            tag_1.final.eq(final_word),
-            tag_1.count.eq(Mux(final_word, left, width)),
-            tag_1.digit.eq(planes - 1 - plane),
-            tag_1.tile.eq(part_a),
-            tag_1.beat.eq(part_b),
+            arriving.key.eq(read_key),
+            arriving.value.eq(read_value & (read == reads - 1)),
+            arriving.final.eq(final_word),
+            arriving.count.eq(Mux(final_word, left, width)),
+            arriving.digit.eq(planes - 1 - plane),
+            arriving.tile.eq(part_a),
+            arriving.beat.eq(part_b),
+            tag_0.eq(arriving),
+            tag_1.eq(tag_0),
             tag_2.eq(tag_1),
         ]
 
@@ -273,11 +276,15 @@ class KVPacker(wiring.Component):
         trits = []
         for lane in range(width):
             port = digits.read_port()
-            m.d.comb += port.addr.eq(self.scratch_a.data[lane][:8] + limit(PLANES_MAX))
+            element = Signal(8, name=f"element_{lane}")
+            m.d.sync += element.eq(self.scratch_a.data[lane][:8])
+            m.d.comb += port.addr.eq(element + limit(PLANES_MAX))
             trit = Signal(_TRIT_BITS, name=f"trit_{lane}")
-            m.d.comb += trit.eq(port.data.word_select(tag_2.digit, _TRIT_BITS))
+            m.d.sync += trit.eq(port.data.word_select(tag_1.digit, _TRIT_BITS))
             trits.append(trit)
-        old_word = self.scratch_b.data.as_value()
+        old_words = [Signal(32 * width, name=f"old_word_{i}") for i in range(2)]
+        old_word = old_words[1]
+        m.d.sync += [old_words[0].eq(self.scratch_b.data.as_value()), old_word.eq(old_words[0])]
         if words_b == 1:
             m.d.sync += old.eq(old_word.word_select(tag_1.beat, config.bus_width))
         else:

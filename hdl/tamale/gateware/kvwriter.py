@@ -50,7 +50,7 @@ class KVWriter(wiring.Component):
     in flight.
 
     Computing the address takes max(planes, steps) + bits(layer) + bits(head) + bits(tile or block)
-    + 9 cycles beside the packing, whose speed `KVPacker` states.
+    + 10 cycles beside the packing, whose speed `KVPacker` states.
 
     A range outside the cache is a fault and nothing is written; an error response is a fault and
     nothing more is written. Neither is followed by ``completed``, nor by ``done_valid`` if that has
@@ -145,7 +145,7 @@ class KVWriter(wiring.Component):
         address = Signal(ADDRESS_BITS)
         term, factor = Signal(ADDRESS_BITS), Signal(16)
         beats, left = Signal(13), Signal(signed(11))
-        last = Signal(ADDRESS_BITS + 1)
+        last, allowed = Signal(ADDRESS_BITS + 1), Signal()
 
         def multiply(a, b):
             return [term.eq(a), factor.eq(b)]
@@ -225,16 +225,22 @@ class KVWriter(wiring.Component):
                     stoppable()
             with m.State("LAST"):
                 m.d.sync += last.eq(address[beat_shift:] + beats - 1)
+                m.next = "COMPARE"
+                stoppable()
+            with m.State("COMPARE"):
+                m.d.sync += allowed.eq(
+                    (address[:beat_shift] == 0)
+                    & (beats != 0)
+                    & inside(config, address, last, addresses.kv_base, addresses.kv_limit)
+                )
                 m.next = "CHECK"
                 stoppable()
             with m.State("CHECK"):
-                aligned = address[:beat_shift] == 0
-                allowed = inside(config, address, last, addresses.kv_base, addresses.kv_limit)
                 m.d.comb += [
                     splitter.i.payload.first.eq(address[beat_shift:]),
                     splitter.i.payload.last.eq(last),
                 ]
-                with m.If(aligned & allowed & (beats != 0)):
+                with m.If(allowed):
                     m.d.comb += splitter.i.valid.eq(1)
                     m.d.sync += checked.eq(1)
                     m.next = "GATHER"
