@@ -12,7 +12,6 @@ import dataclasses
 import math
 
 from tamale import isa
-from tamale.gateware.array import group_latency, group_spacing
 from tamale.isa import Bound, Destination, Op, ScalarOp, Source
 
 __all__ = ["Memory", "Prediction", "memory_of", "predict"]
@@ -20,11 +19,15 @@ __all__ = ["Memory", "Prediction", "memory_of", "predict"]
 #: Beats that are treated as one event.
 _PIECE = 64
 #: From an idle reader's descriptor to its first beat: walker's hand-over, address, memory, FIFO.
-_READER_LATENCY = 7
+_READER_LATENCY = 9
 #: Cycles from the end of one command to the issue of the next, by the registers that it reads.
 _ISSUE_PLAIN, _ISSUE_SCALARS = 1, 2
-#: Write-back of a reduction, which the next command waits for unless it reads no scalar.
-_NORMALISE = 5
+#: Cycles from one issue to the next that the prefetch takes, and for a loop command between them.
+_PREFETCH, _PREFETCH_LOOP = 5, 3
+#: From the end of a command with a reduction to the next issue that reads scalars.
+_NORMALISE = 7
+#: Cycles of the walker for a command without a descriptor.
+_WALK = 3
 _SCALAR = {
     ScalarOp.MUL: 8,
     ScalarOp.ADD: 8,
@@ -126,23 +129,20 @@ class _Stream:
 def _vector_cycles(config, op, f, position):
     """Cycles of a vector-unit command."""
     width = config.vu_width
-    fixed = 18 + int(math.log2(width)) + max(0, int(math.log2(width)) - 3)
+    fixed, tree = 20, 2 * int(math.log2(width))
     n = position + 1 if f.get("bound") == Bound.POSITION else f["n"]
     words = -(-n // width)
     if op is Op.ROPE:
         return fixed + 2 * n // width
     if op is Op.EXP:
-        return fixed + 3 + words
+        return fixed + 6 + tree + words
     if op is Op.HADAMARD:
-        block = 1 << f["log2_block"]
-        cycles = fixed + (words if width > 1 or block == 1 else 0)
-        step, previous = 1, words
-        while step * width < block:
-            # A pass waits for the writes of the one before.
-            cycles += max(words, 2 * step + 14 if previous < 2 * step + 14 else words) + 1
-            previous = words
-            step *= 2
-        return cycles
+        # A pass for each doubling of the block waits for the writes of the one before.
+        passes = max(1, f["log2_block"])
+        fixed += int(width == 1 and f["log2_block"] > 0)
+        return fixed + tree + (passes - 1) * max(words + 1, 16) + words
+    if f["reduce"] != isa.Reduce.NONE:
+        fixed += tree
     if f["destination"] in (Destination.ACTIVATION, Destination.HIGH, Destination.LOW):
         words = -(-(-(-n // config.tile_k) * config.tile_k) // width)
     return fixed + words
@@ -170,6 +170,7 @@ def predict(config, program, job, memory=None):
     stream = _Stream(config, memory)
     units = collections.Counter()
     now = previous_end = 0.0
+    fetched = 0.0  # when the prefetch has the next command
     written = 0.0  # when the last KVWRITE is complete
     pending = 0.0  # when the last reduction is in its register
     head_from = None
@@ -182,7 +183,8 @@ def predict(config, program, job, memory=None):
         if op is Op.END:
             break
         if op in (Op.LOOP, Op.NEXT, Op.SKIP_UNLESS_HEAD):
-            stream.walker += 2
+            stream.walker += _WALK
+            fetched += _PREFETCH_LOOP
             if op is Op.LOOP:
                 level = f["level"]
                 start[level], index[level] = pc, 0
@@ -200,10 +202,11 @@ def predict(config, program, job, memory=None):
             continue
         begin = max(
             now + (_ISSUE_PLAIN if op in (Op.LOAD, Op.MATVEC, Op.ROPE) else _ISSUE_SCALARS),
-            previous_end + 4,
+            fetched,
         )
         if op not in (Op.LOAD, Op.MATVEC, Op.ROPE):
             begin = max(begin, pending)
+        fetched = begin + _PREFETCH
         if op in (Op.LOAD, Op.SLOAD, Op.MATVEC):
             beats, walk, rate, tail = _stream_shape(config, op, f, slot.position, len(job.slots))
             stream.request(walk, written if f["fence"] else 0.0)
@@ -216,14 +219,14 @@ def predict(config, program, job, memory=None):
                 beats -= piece
             now = time + tail
         elif op is Op.SCALAR:
-            now = begin + _SCALAR[ScalarOp(f["operation"])]
-            stream.walker += 2
+            now = begin + _SCALAR[ScalarOp(f["operation"])] - 1
+            stream.walker += _WALK
         elif op is Op.KVWRITE:
             now, written = _kvwrite(config, f, begin, memory)
-            stream.walker += 2
+            stream.walker += _WALK
         else:
             now = begin + _vector_cycles(config, op, f, slot.position)
-            stream.walker += 2
+            stream.walker += _WALK
             if op is Op.HADAMARD or op is Op.EXP or f.get("reduce") in (1, 2):
                 pending = now + _NORMALISE
         units[op.name] += now - previous_end
@@ -243,10 +246,10 @@ def _stream_shape(config, op, f, position, slots):
     source = Source(f["source"])
     if op is Op.LOAD:
         elements = config.beat_bytes >> f["format"]
-        return f["beats"], 7 + 3 * products.get(source, 0), max(1, elements / config.vu_width), 3
+        return f["beats"], 9 + 4 * products.get(source, 0), max(1, elements / config.vu_width), 3
     if op is Op.SLOAD:
         beats = -(-4 * f["count"] // config.beat_bytes)
-        return beats, 7 + 3 * products.get(source, 0), config.beat_bytes // 4, 3
+        return beats, 9 + 4 * products.get(source, 0), config.beat_bytes // 4, 3
     vectors = slots if f["vectors_slot"] else f["vectors"]
     tiles, blocks = f["tiles"], 1
     if source is Source.KEYS:
@@ -254,16 +257,13 @@ def _stream_shape(config, op, f, position, slots):
     if source is Source.VALUES:
         blocks = position // config.tile_k + 1
     group = f["planes"] * f["steps"] + f["scaled"] * (1 + f["aux"]) * config.scale_beats
-    drain = (vectors + f["aux"]) * max(1, config.tile_rows // config.vu_width)
-    latency, least = group_latency(config), drain
+    drain = vectors * max(1, config.tile_rows // config.vu_width)
     if f["to_candidates"]:
-        drain *= 11 + min(config.tile_rows, config.vu_width)
-        least = latency + drain
-    elif f["scaled"] or f["groups"] > 1 or (blocks > 1 and tiles < 8):
-        least = max(least, group_spacing(config))
+        drain *= 9 + min(config.tile_rows, config.vu_width)
+    least = drain + (16 if f["scaled"] or f["groups"] > 1 or f["to_candidates"] else 0)
     beats = blocks * tiles * f["groups"] * group
-    walk = {Source.KEYS: 19, Source.VALUES: 22}.get(source, 13)
-    return beats, walk, max(1.0, least / group), 1 + latency + drain + 10
+    walk = {Source.KEYS: 25, Source.VALUES: 29}.get(source, 17)
+    return beats, walk, max(1.0, least / group), 16 + 8 + drain
 
 
 def _kvwrite(config, f, begin, memory):
@@ -275,5 +275,5 @@ def _kvwrite(config, f, begin, memory):
     else:
         beats = pack = f["size"] // config.tile_rows * f["planes"]
     address = max(f["planes"], steps) + 30
-    done = begin + max(address, pack) + 8
+    done = begin + max(address, pack + 1) + 9
     return done, done + beats * memory.cycles_per_beat + memory.latency + 10
