@@ -12,6 +12,7 @@ from tamale.image import ALIGNMENT, HEADER_BYTES, ImageError
 from tamale_model import integer, packing, vocabulary
 from tamale_model.machine import Addresses, Machine
 from tamale_model.program import LOGIT_SCALAR, ROPE_BITS, Compiler
+from tamale_model.tokenizer import Tokenizer
 
 __all__ = ["Image", "build", "load"]
 
@@ -261,6 +262,9 @@ def _write(config, model, context, compiler, file, progress):
     if progress:
         progress(out.at, out.at)
 
+    start = graph.bos
+    if model.tokenizer is not None:
+        start = Tokenizer(model.tokenizer).start(graph.bos)
     steps = -(-graph.head_size // config.tile_k)
     record = (config.key_planes * steps + 2 * config.scale_beats) * config.beat_bytes
     block = graph.head_size // config.tile_rows * config.value_planes * config.beat_bytes
@@ -301,7 +305,7 @@ def _write(config, model, context, compiler, file, progress):
         "head_size": graph.head_size,
         "feed_forward": graph.feed_forward,
         "logit_scalar": LOGIT_SCALAR,
-        "bos": 0xFFFFFFFF if graph.bos is None else graph.bos,
+        "bos": 0xFFFFFFFF if start is None else start,
         "eos_count": min(len(graph.eos), 4),
         **{f"eos{i}": graph.eos[i] if i < len(graph.eos) else 0 for i in range(4)},
         "useful_layer_bytes": round(useful[0]),

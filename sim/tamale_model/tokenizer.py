@@ -71,6 +71,21 @@ class Tokenizer:
         self._tokenizer.encode_special_tokens = not special
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
+    def start(self, default):
+        """Return the number of the token that a text starts with, or None.
+
+        Parameters
+        ----------
+        default : int or None
+            The answer where the file has no post-processor, which would say so.
+        """
+        if self._tokenizer.post_processor is None:
+            return default
+        whole = self._tokenizer.encode("a", add_special_tokens=True).ids
+        plain = self.encode("a")
+        before = whole[: len(whole) - len(plain)]
+        return before[0] if before and whole[len(before) :][: len(plain)] == plain else None
+
     def normalize(self, text):
         """Return a text in Unicode's form NFC if the vocabulary is for that form."""
         return self._tokenizer.normalizer.normalize_str(text) if self._nfc else text

@@ -331,6 +331,8 @@ def _graph(meta, file, name):
         if value is not None and 0 <= value < 0xFFFFFFFF:
             tokens[key] = value
     bos = tokens.pop("bos", None)
+    if meta.entries.get("tokenizer.ggml.add_bos_token") is False:
+        bos = None
     context = meta.count("context_length", required=True)
     if heads < 1 or hidden < 1:
         raise CheckpointError(f"{meta.path}: {heads} heads of {hidden}; the file is damaged")
