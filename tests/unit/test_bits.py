@@ -35,7 +35,7 @@ def test_counts_what_is_packed(rows, k, group_size, changes):
     groups = -(-k // group_size) if group_size else 1
     scales = np.ones((rows, groups), np.float32)
     linear = Linear(np.ones((rows, k), np.int8), 1, 1.0, scales, group_size)
-    size = len(packing.pack(config, linear, packing.describe(config, linear)))
+    size = len(b"".join(packing.pack(config, linear, packing.describe(config, linear))))
     result = bits.measure(config, group_size=group_size, geometry=[(rows, k)])
     assert result.total == pytest.approx(8 * size / (rows * k))
 
