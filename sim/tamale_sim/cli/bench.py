@@ -11,6 +11,7 @@ from tamale import config as configuration
 from ..bench import baseline, decode
 from ..bench.figures import FIGURES
 from ..models_cache import open_image
+from ..runner import build_root
 
 __all__ = ["add", "run"]
 
@@ -95,7 +96,42 @@ def _memory(args, note):
     return {"bits_per_weight": bits.measure(configuration.load(args.config)).total}
 
 
-_PARTS = {"decode": _decode, "memory": _memory}
+def _engine(args, note):
+    """Area and clock of the engine, placed and routed with three seeds; area of its decoder."""
+    from tamale_fpga.measure import measure
+
+    config = configuration.load(args.config)
+    directory = build_root() / "synth"
+
+    def engine(config):
+        return measure(
+            "engine", config, directory / f"engine.{config.name}", seeds=_SEEDS, progress=note
+        )
+
+    four = engine(config)
+    one = engine(config.replace(name=f"{config.name}-1", vectors=1))
+    decoder = measure(
+        "decoder", config, directory / f"decoder.{config.name}", area=True, progress=note
+    )
+    return {
+        "lut4_per_mac": four["lut4_per_mac"],
+        "lut4_per_mac_1": one["lut4_per_mac"],
+        "gmacs_per_klut4": four["gmacs_per_klut4"],
+        "engine_mhz": four["mhz"],
+        "engine_lut4": four["lut4"],
+        "engine_ebr": four["ebr"],
+        "engine_dsp": four["dsp"],
+        "decoder_lut4_per_weight": decoder["lut4_per_weight"],
+        "vectors": config.vectors,
+        # Multipliers see finished sums and scales; trits select additions.
+        "multipliers_on_trits": 0,
+    }
+
+
+#: Seeds whose slowest clock counts.
+_SEEDS = 3
+
+_PARTS = {"decode": _decode, "memory": _memory, "engine": _engine}
 
 
 def run(args):
