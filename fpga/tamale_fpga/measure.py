@@ -31,7 +31,7 @@ def measure(name, config, directory, *, seeds=1, mhz=160, area=False, progress=N
     Returns
     -------
     dict
-        ``lut4``, ``ff``, ``ebr``, ``dsp``, ``cells``; routed blocks have ``mhz`` and ``routed`` too,
+        ``lut4``, ``ff``, ``ebr``, ``dsp``, ``cells``; routed blocks have ``mhz``, ``routed`` too,
         the engine ``lut4_per_mac`` and ``gmacs_per_klut4``, the decoder ``lut4_per_weight``.
 
     Raises
