@@ -369,3 +369,34 @@ async def back_to_back(dut):
             fields["source"] = Source.LINEAR
             fields["groups"] = 4
             await bench.run(fields, issue, beats_of(fields, issue, rng, None, np.array([0])))
+
+
+@cocotb.test()
+async def rounds_to_the_limit(dut):
+    """Half a unit below 2**31: what rounds up must not overflow."""
+    bench = start(dut)
+    rng = bench.rng
+    await bench.reset()
+    codes = np.full((CONFIG.vectors, CONFIG.act_steps, CONFIG.tile_k), 127)
+    steps, code = -(-74 // CONFIG.tile_k), CONFIG.trit_code
+    codes[:, 73 // CONFIG.tile_k, 73 % CONFIG.tile_k] = 1
+    await bench.load(codes)
+    # (127 * (72 * 121 + 60) + 85) * 3855 = 2**32 - 1, and the exponent halves it.
+    weights = np.zeros((5, steps * CONFIG.tile_k), int)
+    for places, digits in ((slice(72), (1,) * 5), (72, (1, -1, 1, -1, 0)), (73, (1, 0, 0, 1, 1))):
+        weights[:, places] = np.array(digits).reshape((5, -1) if places == slice(72) else 5)
+    scale = (22 << 11) + 3855 - 2048
+    for sign in (1, -1):
+        beats = []
+        for row in (sign * weights).reshape(-1, CONFIG.tile_columns, code.trits_per_byte):
+            raw = bytes(code.encode[tuple(int(t) for t in trits)] for trits in row)
+            beats.append(int.from_bytes(raw * CONFIG.tile_rows, "little"))
+        raw = np.full(CONFIG.beat_bytes // 2, scale).astype("<u2").tobytes()
+        beats += [int.from_bytes(raw, "little")] * CONFIG.scale_beats
+        fields, issue = command(
+            rng, act=0, steps=steps, planes=5, groups=1, tiles=1, scaled=1, aux=0, vectors_slot=0,
+            vectors=CONFIG.vectors, to_candidates=0, source=Source.LINEAR,
+        )  # fmt: skip
+        await bench.run(fields, issue, beats)
+        first = bench.scratch[fields["dst"]]
+        assert first == (2**31 - 1 if sign > 0 else -(2**31) + 1), first
