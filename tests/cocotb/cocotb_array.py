@@ -131,8 +131,9 @@ class Bench:
                 await FallingEdge(dut.clk)
         dut.write__en.value = 0
 
-    async def run(self, fields, issue, beats, stall=0.0, hold=0.0):
-        """Run one command and compare; ``stall`` and ``hold`` are chances per cycle.
+    async def run(self, fields, issue, beats, stall=0.0, hold=0.0, late=()):
+        """Run one command and compare; ``stall`` and ``hold`` are chances per cycle, ``late``
+        the numbers of beats that come 60 cycles after the one before.
 
         Without beats, nothing must happen.
         """
@@ -151,7 +152,7 @@ class Bench:
         await FallingEdge(dut.clk)
         dut.unit__issue__valid.value = 0
         dut.unit__issue__payload.value = random.getrandbits(200)
-        given, got, pending, cycles = 0, [], None, 0
+        given, got, pending, cycles, since = 0, [], None, 0, 0
         self.beat_cycles = []
         while True:
             cycles += 1
@@ -177,12 +178,14 @@ class Bench:
             if take and int(dut.candidates__valid.value):
                 item = CandidateLayout.from_bits(int(dut.candidates__payload.value))
                 got.append((item.vector, item.row, item.value))
+            since += 1
             valid = given < len(beats) and rng.random() >= stall
+            valid = valid and (given not in late or since > 60)
             ready = int(dut.i__ready.value)
             dut.i__valid.value = int(valid)
             dut.i__payload.value = beats[given] if valid else random.getrandbits(32)
             if valid and ready:
-                given += 1
+                given, since = given + 1, 0
                 self.beat_cycles.append(cycles)
             self.counts["beat"] += valid and ready
             self.counts["stall_input"] += ready and not valid
@@ -379,24 +382,49 @@ async def rounds_to_the_limit(dut):
     await bench.reset()
     codes = np.full((CONFIG.vectors, CONFIG.act_steps, CONFIG.tile_k), 127)
     steps, code = -(-74 // CONFIG.tile_k), CONFIG.trit_code
-    codes[:, 73 // CONFIG.tile_k, 73 % CONFIG.tile_k] = 1
+    for place in (73, steps * CONFIG.tile_k + 73):
+        codes[:, place // CONFIG.tile_k, place % CONFIG.tile_k] = 1
     await bench.load(codes)
     # (127 * (72 * 121 + 60) + 85) * 3855 = 2**32 - 1, and the exponent halves it.
     weights = np.zeros((5, steps * CONFIG.tile_k), int)
     for places, digits in ((slice(72), (1,) * 5), (72, (1, -1, 1, -1, 0)), (73, (1, 0, 0, 1, 1))):
         weights[:, places] = np.array(digits).reshape((5, -1) if places == slice(72) else 5)
     scale = (22 << 11) + 3855 - 2048
-    for sign in (1, -1):
+    # One group alone, and one after its opposite: what went too far would come back one off.
+    for signs, wanted in (((1,), 2**31 - 1), ((-1,), -(2**31) + 1), ((-1, 1), 0)):
         beats = []
-        for row in (sign * weights).reshape(-1, CONFIG.tile_columns, code.trits_per_byte):
-            raw = bytes(code.encode[tuple(int(t) for t in trits)] for trits in row)
-            beats.append(int.from_bytes(raw * CONFIG.tile_rows, "little"))
-        raw = np.full(CONFIG.beat_bytes // 2, scale).astype("<u2").tobytes()
-        beats += [int.from_bytes(raw, "little")] * CONFIG.scale_beats
+        for sign in signs:
+            for row in (sign * weights).reshape(-1, CONFIG.tile_columns, code.trits_per_byte):
+                raw = bytes(code.encode[tuple(int(t) for t in trits)] for trits in row)
+                beats.append(int.from_bytes(raw * CONFIG.tile_rows, "little"))
+            raw = np.full(CONFIG.beat_bytes // 2, scale).astype("<u2").tobytes()
+            beats += [int.from_bytes(raw, "little")] * CONFIG.scale_beats
         fields, issue = command(
-            rng, act=0, steps=steps, planes=5, groups=1, tiles=1, scaled=1, aux=0, vectors_slot=0,
+            rng, act=0, steps=steps, planes=5, tiles=1, scaled=1, aux=0, vectors_slot=0,
             vectors=CONFIG.vectors, to_candidates=0, source=Source.LINEAR,
         )  # fmt: skip
+        fields["groups"] = len(signs)
         await bench.run(fields, issue, beats)
         first = bench.scratch[fields["dst"]]
-        assert first == (2**31 - 1 if sign > 0 else -(2**31) + 1), first
+        assert first == wanted, first
+
+
+@cocotb.test()
+async def late_scales(dut):
+    """Scales long after the trits that they belong to, or the next trits long after them."""
+    bench = start(dut)
+    rng = bench.rng
+    await bench.reset()
+    await bench.load(random_codes(rng))
+    scale_beats = CONFIG.scale_beats
+    for aux in (0, 1):
+        for to_candidates in (0, 1):
+            fields, issue = command(
+                rng, act=0, steps=2, planes=2, groups=1, tiles=9, scaled=1, aux=aux,
+                to_candidates=to_candidates, source=Source.LINEAR,
+            )  # fmt: skip
+            usual = (rng.integers(6, 18, 500) << 11) + rng.integers(0, 2048, 500)
+            beats = beats_of(fields, issue, rng, None, usual)
+            group = 4 + scale_beats * (1 + aux)
+            late = {4, 2 * group, 3 * group + 4, 5 * group + group - 1}
+            await bench.run(fields, issue, beats, late=late)
