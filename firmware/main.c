@@ -288,36 +288,36 @@ static void report_end(uint32_t sequence) {
     record_end();
 }
 
-/* Feeds a prompt; jobs without head are queued ahead. false after a fault. */
-static bool prefill(uint32_t sequence) {
+/* Feeds a prompt and samples its first new token; jobs without head are queued ahead. What the last
+ * job, `job`, and the token have to report is left to the caller. */
+static enum progress { FAULTED, STOPPED, DONE } prefill(uint32_t sequence, struct finished *job) {
     struct sequence *s = &sequences[sequence];
     uint32_t vectors = word(TAMALE_IMAGE_VECTORS_WORD), context = word(TAMALE_IMAGE_CONTEXT_WORD);
-    for (uint32_t first = 0; first < s->prompt_length; first += vectors) {
+    for (uint32_t first = 0;; first += vectors) {
         struct driver_slot slots[SEQUENCES_MAX];
         uint32_t count = s->prompt_length - first < vectors ? s->prompt_length - first : vectors;
         for (uint32_t i = 0; i < count; i++)
             slots[i] = slot_of(sequence, layout.prompts[sequence * context + first + i],
                                s->cached + first + i);
         bool final = first + count == s->prompt_length, head = final || request.all_logits;
-        if (!wait_for(driver_queue_depth() - 1)) return false;
+        if (!wait_for(driver_queue_depth() - 1)) return FAULTED;
         submit(slots, count, head);
-        struct finished job;
         if (head) {
-            if (!wait_for(0)) return false;
-            finish_job(&job, count);
-            report_job(&job);
+            if (!wait_for(0)) return FAULTED;
+            finish_job(job, count);
         }
         s->position = s->cached + first + count;
         if (stopped) {
-            if (!wait_for(0)) return false;
-            return true;
+            if (!wait_for(0)) return FAULTED;
+            if (head) report_job(job);
+            return STOPPED;
         }
         if (final) {
-            sample(sequence, count - 1, job.unit[count - 1]);
-            report_token(sequence);
+            sample(sequence, count - 1, job->unit[count - 1]);
+            return DONE;
         }
+        if (head) report_job(job);
     }
-    return true;
 }
 
 static void generate(void) {
@@ -331,12 +331,21 @@ static void generate(void) {
         sampler_init(&sequences[i].sampler, request.temperature, request.top_k,
                      request.seed + i * 0x9E3779B9u);
     }
-    for (uint32_t i = 0; i < request.sequences && !stopped; i++)
-        if (!prefill(i)) return;
     /* The accelerator has its next job before the last one's tokens are printed: the serial port
      * takes longer than the sampler. */
-    struct finished job = {0};
-    uint32_t who[SEQUENCES_MAX];
+    struct finished job;
+    uint32_t who[SEQUENCES_MAX], made = 0;
+    for (uint32_t i = 0; i < request.sequences && !stopped; i++) {
+        enum progress progress = prefill(i, &job);
+        if (progress == FAULTED) return;
+        if (progress == STOPPED) break;
+        if (i + 1 < request.sequences) {
+            report_job(&job);
+            report_token(i);
+        } else {
+            who[made++] = i;
+        }
+    }
     for (;;) {
         struct driver_slot slots[SEQUENCES_MAX];
         uint32_t next[SEQUENCES_MAX], count = 0;
@@ -346,14 +355,13 @@ static void generate(void) {
                 slots[count++] = slot_of(i, sequences[i].last, sequences[i].position++);
             }
         if (count) submit(slots, count, true);
-        if (job.slots) {
-            report_job(&job);
-            for (uint32_t i = 0; i < job.slots; i++) report_token(who[i]);
-        }
+        if (made) report_job(&job);
+        for (uint32_t i = 0; i < made; i++) report_token(who[i]);
         if (!count) break;
         if (!wait_for(0)) return;
         finish_job(&job, count);
-        for (uint32_t i = 0; i < count; i++) sample(who[i] = next[i], i, job.unit[i]);
+        for (made = 0; made < count; made++)
+            sample(who[made] = next[made], made, job.unit[made]);
     }
     for (uint32_t i = 0; i < request.sequences; i++) report_end(i);
 }
