@@ -785,6 +785,15 @@ class _Back(wiring.Component):
         # Serving: one access per beat.
         c_touches = c.response == axi.Response.OKAY
         c_ready = opened.bit_select(c.bank, 1) & settled.bit_select(c.bank, 1)
+        if burst > 1:
+            # Found out the clock before: the row of a piece in work stays open, and behind the last
+            # beat of the piece before, the next one has time anyway.
+            ready = Signal()
+            soon = Cat(moving[b].done | (moving[b].left == 1) for b in banks)
+            m.d.sync += ready.eq(
+                opened.bit_select(c.bank, 1) & soon.bit_select(c.bank, 1) & ~prepared.r_en
+            )
+            c_ready = ready
         room = Signal(range(controller.read_fifo + 1), init=controller.read_fifo)
         spacing = _Timer(m, "spacing", burst)
         # The chip drives the pins until a clock after the last word; then it is our turn.
