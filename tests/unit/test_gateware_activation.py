@@ -55,7 +55,7 @@ def test_activation_memory(name):
             ctx.set(dut.read.step, sum(int(step) << bits * n for n in range(len(places))))
             flat = enumerate(choices.reshape(-1))
             ctx.set(dut.read.choice, sum(int(choice) << 2 * n for n, choice in flat))
-            await ctx.tick().repeat(2 + (config.vectors - 1) // 4)
+            await ctx.tick().repeat(3 + (config.vectors - 1) // 4)
             for v in range(config.vectors):
                 for r in range(config.tile_rows):
                     for n, (a, b) in enumerate(places):

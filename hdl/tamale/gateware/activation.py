@@ -51,7 +51,7 @@ def ActivationRead(config):
     """Read port of activation memory, as its user sees it.
 
     ``choice`` and ``step`` say for each row and pair which sum is wanted; ``sums`` of vector v come
-    2 + v // 4 cycles later. All three are plain bits, taken apart by `ReadPlaces`: an array's
+    3 + v // 4 cycles later. All three are plain bits, taken apart by `ReadPlaces`: an array's
     elements get names in the netlist that Yosys may take for those of single bits.
     """
     places = ReadPlaces(config)
@@ -101,7 +101,7 @@ class ActivationMemory(wiring.Component):
     step, steps are dealt out over a power of two of banks. If a word of ``vu_width`` codes divides
     the K step, words are aligned, and each code has a register that takes it straight from the bus.
 
-    Latency: 2 + v // 4 cycles from ``read.step`` to the sums of vector v, which keeps the wires of
+    Latency: 3 + v // 4 cycles from ``read.step`` to the sums of vector v, which keeps the wires of
     many vectors short; a write is seen by reads whose step is put 8 cycles later or more.
     Throughput: one write and one read of a whole K step per cycle, but no reads of what is being
     written. Contents after reset are zero; writes at the end of the memory wrap around.
@@ -211,7 +211,9 @@ class ActivationMemory(wiring.Component):
                     if interleave > 1:
                         value = Array(found[r][w])[selects[n][w + 1]]
                     read = Signal(value.shape(), name=f"row{r}_pair{n}_word{w}", reset_less=True)
-                    m.d.sync += read.eq(value)
+                    # Block RAM is slow and far away: the wire from it has a cycle of its own.
+                    near = Signal.like(read, name=f"row{r}_pair{n}_near{w}", reset_less=True)
+                    m.d.sync += [near.eq(value), read.eq(near)]
                     for v in range(base, min(base + _VECTORS_PER_WORD, config.vectors)):
                         here = read.word_select(v - base, ENTRY_BITS)
                         m.d.comb += at.sum(self.read.sums, v, r, n).as_unsigned().eq(here)

@@ -40,7 +40,7 @@ _StepLayout = data.StructLayout(
 _CHAIN = 16
 
 #: Cycles from an address to the sums of the first vectors.
-_LOOK_UP = 2
+_LOOK_UP = 3
 
 
 def chains_of(config):
