@@ -6,9 +6,8 @@ import sys
 from rich.console import Console
 from rich.table import Table
 from tamale import config as configuration
-from tamale_fpga import ecp5
 from tamale_fpga.blocks import BLOCKS
-from tamale_fpga.harness import Harness
+from tamale_fpga.measure import measure
 
 from ..runner import build_root
 
@@ -38,47 +37,15 @@ def add(subparsers):
 def run(args):
     """Run the command."""
     config = configuration.load(args.config)
-    if args.seeds < 1:
-        raise ValueError(f"--seeds must be 1 or more, not {args.seeds}")
-    directory = build_root() / "synth" / f"{args.block}.{config.name}"
-
-    def note(text):
-        print(f"tamale: {text}", file=sys.stderr)
-
-    note(f"synthesising {args.block} for configuration {config.name}")
-    cells = ecp5.synthesise(BLOCKS[args.block](config), "block", directory)
-    result = {
-        "block": args.block,
-        "configuration": config.name,
-        "lut4": ecp5.lut4_slots(cells),
-        "ff": cells.get("TRELLIS_FF", 0),
-        "ebr": cells.get("DP16KD", 0) + cells.get("PDPW16KD", 0),
-        "dsp": cells.get("MULT18X18D", 0),
-        "cells": cells,
-        "routed": [],
-    }
-    if not args.area and result["ff"]:
-        harness = Harness(BLOCKS[args.block](config))
-        note("synthesising it in its harness")
-        own = harness.lut4
-        ecp5.synthesise(harness, "top", directory)
-        for seed in range(1, args.seeds + 1):
-            note(f"placing and routing, seed {seed} of {args.seeds}")
-            routed = ecp5.route("top", directory, seed=seed, mhz=args.mhz)
-            slots = routed.cells["TRELLIS_COMB"] - own
-            result["routed"].append(
-                {"seed": seed, "mhz": routed.mhz, "lut4": slots, "cells": routed.cells}
-            )
-        result["mhz"] = min(entry["mhz"] for entry in result["routed"])
-        # What nextpnr placed, the ends of carry chains and paths through cells included.
-        result["lut4"] = max(entry["lut4"] for entry in result["routed"])
-    if args.block in ("array", "engine"):
-        macs = config.lanes * config.vectors
-        result |= {"macs_per_cycle": macs, "lut4_per_mac": result["lut4"] / macs}
-        if "mhz" in result:
-            result["gmacs_per_klut4"] = result["mhz"] * macs / result["lut4"]
-    if args.block == "decoder":
-        result["lut4_per_weight"] = result["lut4"] / config.trit_code.trits_per_byte
+    result = measure(
+        args.block,
+        config,
+        build_root() / "synth" / f"{args.block}.{config.name}",
+        seeds=args.seeds,
+        mhz=args.mhz,
+        area=args.area,
+        progress=lambda text: print(f"tamale: {text}", file=sys.stderr),
+    )
     if args.json:
         print(json.dumps(result))
         return
