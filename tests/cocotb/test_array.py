@@ -5,40 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from amaranth.hdl import Module
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In
 from tamale.config import Config
-from tamale.gateware.array import ActivationMemory, TernaryArray
-from tamale.gateware.interfaces import ActivationWrite
+from tamale_fpga.engine import Engine
 from tamale_sim import runner
 
 sys.path.insert(0, str(Path(__file__).parent))
-
-
-class ArrayBench(wiring.Component):
-    """The array and its activation memory; everything else is the test's."""
-
-    def __init__(self, config):
-        self.array, self.memory = TernaryArray(config), ActivationMemory(config)
-        ports = dict(self.array.signature.members)
-        del ports["activation"]
-        super().__init__({**ports, "write": In(ActivationWrite(config))})
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.array, m.submodules.memory = self.array, self.memory
-        wiring.connect(m, self.array.activation, self.memory.read)
-        wiring.connect(m, wiring.flipped(self.write), self.memory.write)
-        for name, member in self.array.signature.members.items():
-            if name == "activation":
-                continue
-            inner, outer = getattr(self.array, name), getattr(self, name)
-            if member.is_port:
-                m.d.comb += outer.eq(inner)
-            else:
-                wiring.connect(m, inner, wiring.flipped(outer))
-        return m
 
 
 CONFIGS = {
@@ -55,7 +26,7 @@ CONFIGS = {
 
 def simulate(name, simulator, commands):
     values = {"max_k": 130, "max_context": 64, "scratchpad_elements": 4096, **CONFIGS[name]}
-    component = ArrayBench(Config(**values))
+    component = Engine(Config(**values))
     simulation = runner.build(component, f"array_{name}", simulator=simulator)
     env = {"ARRAY_CONFIG": json.dumps(values), "ARRAY_COMMANDS": commands}
     return simulation.run("cocotb_array", env=env)
