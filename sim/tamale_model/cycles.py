@@ -210,7 +210,7 @@ def predict(config, program, job, memory=None):
         if op in (Op.LOAD, Op.SLOAD, Op.MATVEC):
             beats, walk, rate, tail = _stream_shape(config, op, f, slot.position, len(job.slots))
             stream.request(walk, written if f["fence"] else 0.0)
-            time = begin + 2
+            time = begin + (FIRST_BEAT - 1 if op is Op.MATVEC else 2)
             while beats > 0:
                 piece = min(_PIECE, beats)
                 time = max(stream.arrive(piece) + 3, time + piece * rate)

@@ -23,6 +23,7 @@ __all__ = [
     "ActivationRead",
     "TernaryArray",
     "chains_of",
+    "FIRST_BEAT",
     "group_latency",
     "group_spacing",
 ]
@@ -65,6 +66,14 @@ def group_spacing(config):
     no more may wait than the drain has room for.
     """
     return max(5, -(-(group_latency(config) + 2) // (SCALES_WAITING // 2 - 1)))
+
+
+#: Cycles in SETTLE. The vector unit says that it is done when its last codes are on their way to
+#: activation memory; their sums can be read `ActivationMemory`'s write latency later.
+_SETTLE_CYCLES = 8
+
+#: Cycles from the issue of a command to its first beat.
+FIRST_BEAT = _SETTLE_CYCLES + 2
 
 
 class _Phase(enum.Enum, shape=3):
@@ -125,7 +134,7 @@ class TernaryArray(wiring.Component):
     tiles. To the candidate lists, the last beat of a group waits until the drain of the group
     before has ended: such a group takes at least about `group_latency` + D * (11 + min(tile_rows,
     vu_width)).
-    Latency: 3 cycles from the issue to the first beat, `group_latency` from a group's last beat to
+    Latency: 10 cycles from the issue to the first beat, `group_latency` from a group's last beat to
     the choice of the first word of its drain, 9 more to its write; ``done_valid`` one cycle after
     the last effect.
 
@@ -222,6 +231,7 @@ class TernaryArray(wiring.Component):
             self.unit.issue.ready.eq(phase == _Phase.IDLE),
             drain.start.eq(phase == _Phase.SETUP),
         ]
+        settle = Signal(range(_SETTLE_CYCLES))
         with m.If(phase == _Phase.IDLE):
             keys = field("source") == Source.KEYS.value
             values = field("source") == Source.VALUES.value
@@ -250,10 +260,13 @@ class TernaryArray(wiring.Component):
             position = issue.position >> exact_log2(config.tile_rows)
             tiles.load(Mux(keys, position, field("tiles")) + keys)
             blocks.load(Mux(values, issue.blocks, 0) + 1)
+            m.d.sync += settle.eq(_SETTLE_CYCLES - 1)
             with m.If(self.unit.issue.valid):
                 m.d.sync += phase.eq(_Phase.SETTLE)
         with m.If(phase == _Phase.SETTLE):
-            m.d.sync += phase.eq(_Phase.SETUP)
+            m.d.sync += settle.eq(settle - 1)
+            with m.If(settle == 0):
+                m.d.sync += phase.eq(_Phase.SETUP)
         with m.If(phase == _Phase.SETUP):
             for counter in (steps, planes, groups, tiles, blocks):
                 counter.advance()
