@@ -12,6 +12,7 @@ import dataclasses
 import math
 
 from tamale import isa
+from tamale.gateware.array import FIRST_BEAT, group_latency, group_spacing
 from tamale.isa import Bound, Destination, Op, ScalarOp, Source
 
 __all__ = ["Memory", "Prediction", "memory_of", "predict"]
@@ -257,13 +258,16 @@ def _stream_shape(config, op, f, position, slots):
     if source is Source.VALUES:
         blocks = position // config.tile_k + 1
     group = f["planes"] * f["steps"] + f["scaled"] * (1 + f["aux"]) * config.scale_beats
-    drain = vectors * max(1, config.tile_rows // config.vu_width)
+    drain = (vectors + f["aux"]) * max(1, config.tile_rows // config.vu_width)
+    latency, least = group_latency(config), drain
     if f["to_candidates"]:
-        drain *= 9 + min(config.tile_rows, config.vu_width)
-    least = drain + (16 if f["scaled"] or f["groups"] > 1 or f["to_candidates"] else 0)
+        drain *= 11 + min(config.tile_rows, config.vu_width)
+        least = latency + drain
+    elif f["scaled"] or f["groups"] > 1 or (blocks > 1 and tiles < 8):
+        least = max(least, group_spacing(config))
     beats = blocks * tiles * f["groups"] * group
     walk = {Source.KEYS: 25, Source.VALUES: 29}.get(source, 17)
-    return beats, walk, max(1.0, least / group), 16 + 8 + drain
+    return beats, walk, max(1.0, least / group), 1 + latency + drain + 10
 
 
 def _kvwrite(config, f, begin, memory):
