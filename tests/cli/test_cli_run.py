@@ -359,7 +359,7 @@ def test_image_of_another_configuration(mute, toml, tmp_path):
     other = dataclasses.replace(FOUR, code="t4", name="other")
     imagefile.build(other, readers.read(mute), path)
     message = refused(path, "--config", toml, "--prompt-ids", "1")
-    assert "the image was packed for code = 2, the hardware has 1; pack it again" in message
+    assert "the image was packed for code = 2, the hardware has 3; pack it again" in message
 
 
 def test_damaged_image(mute, toml, tmp_path):
