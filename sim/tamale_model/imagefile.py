@@ -158,9 +158,7 @@ def _rope_rows(graph, positions):
 
 def _embedding_rows(config, embedding, residual_bits):
     """Yield the bytes of embedding rows: codes of ``head_planes`` trits, then the row's scalar."""
-    together = max(1, (1 << 22) // embedding.shape[1])
-    for first in range(0, len(embedding), together):
-        rows = np.asarray(embedding[first : first + together], dtype=np.float32)
+    for _, rows in packing.row_pieces(embedding):
         values, scales = packing.quantise_rows(rows, config.head_planes)
         for row, scale in zip(values, scales, strict=True):
             unit = integer.Scalar.of(float(scale) * 2.0**residual_bits)

@@ -17,12 +17,16 @@ __all__ = [
     "pack_rows",
     "pack_scalars",
     "quantise_rows",
+    "row_pieces",
     "row_scales",
     "to_digits",
 ]
 
 #: Trits of the pieces in which matrices are packed.
 _PIECE = 1 << 24
+
+#: Elements of an embedding or a head that are converted to float32 at a time.
+_CONVERTED = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,6 +202,16 @@ def pack_beats(config, values, dtype):
 def pack_scalars(config, values):
     """Return the bytes that SLOAD reads for non-negative floats."""
     return pack_beats(config, [integer.Scalar.of(float(v)).word for v in values], "<u4")
+
+
+def row_pieces(matrix, multiple=1):
+    """Yield (first row, float32 rows) of a matrix of any float type, perhaps mapped from a file.
+
+    All pieces but the last have a multiple of ``multiple`` rows.
+    """
+    rows = max(1, _CONVERTED // matrix.shape[1] // multiple) * multiple
+    for first in range(0, matrix.shape[0], rows):
+        yield first, np.asarray(matrix[first : first + rows], dtype=np.float32)
 
 
 def row_scales(matrix, planes):

@@ -57,9 +57,8 @@ COUNTED = {
     Activity.HEAD: "HEAD_CYCLES",
     Activity.ARRAY_STARVED: "ARRAY_STARVED",
     Activity.ARRAY_DRAINING: "ARRAY_DRAINING",
-    **{unit: f"{unit.name}_CYCLES" if unit is not Activity.KV_WRITER else "KV_WRITER_CYCLES"
-       for unit in UNITS},
-}  # fmt: skip
+    **{unit: f"{unit.name}_CYCLES" for unit in UNITS},
+}
 
 
 def read(path):

@@ -19,9 +19,6 @@ from tamale_model.program.survey import survey
 
 __all__ = ["Compiled", "Compiler"]
 
-#: Elements of the embedding or the head that are converted at a time.
-_PIECE = 1 << 22
-
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
@@ -42,13 +39,6 @@ class Compiled:
     slot_stride: int
     act_steps: int
     residual_bits: int
-
-
-def _row_pieces(matrix):
-    """Yield (first row, float32 rows) of a matrix of any float type."""
-    rows = max(1, _PIECE // matrix.shape[1])
-    for first in range(0, matrix.shape[0], rows):
-        yield first, np.asarray(matrix[first : first + rows], dtype=np.float32)
 
 
 class Compiler:
@@ -76,7 +66,8 @@ class Compiler:
         # Massive activations of deep models reach some 10,000 times the embedding, so 2**16 above
         # its largest element is room for them. The rest is fraction: 15 bits below the largest
         # element, where 12 were no worse in the fidelity of the demonstration models.
-        largest = max(float(np.abs(rows).max()) for _, rows in _row_pieces(model.embedding)) or 1.0
+        pieces = packing.row_pieces(model.embedding)
+        largest = max(float(np.abs(rows).max()) for _, rows in pieces) or 1.0
         self.residual_bits = 15 - math.ceil(math.log2(largest))
 
     def _require(self, valid, text):
@@ -219,20 +210,16 @@ class Compiler:
         planes = self.config.head_planes
         largest = max(
             float(packing.row_scales(rows, planes).max())
-            for _, rows in _row_pieces(self.model.head)
+            for _, rows in packing.row_pieces(self.model.head)
         )
         return packing.describe_shape(
             self.config, self.model.head.shape, planes, largest_scale=largest
         )
 
     def _head_pieces(self):
-        # Pieces of whole tiles.
-        packed, tile = self._head_packed, self.config.tile_rows
-        rows = max(1, _PIECE // self.graph.hidden // tile) * tile
-        for first in range(0, self.graph.vocabulary, rows):
-            values, scales = packing.quantise_rows(
-                np.asarray(self.model.head[first : first + rows], dtype=np.float32), packed.planes
-            )
+        packed = self._head_packed
+        for _, rows in packing.row_pieces(self.model.head, self.config.tile_rows):
+            values, scales = packing.quantise_rows(rows, packed.planes)
             yield packing.pack_rows(self.config, values, scales[:, None].astype(np.float64), packed)
 
     def _head(self, blocks):
