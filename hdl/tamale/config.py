@@ -70,6 +70,11 @@ class Config:
         Clock of the whole system.
     uart_baud : int
         Bits per second of the UART.
+    storage : bool
+        Whether the system has an SPI port for the configuration flash and an SD card, to boot
+        from.
+    flash_image_offset : int
+        Where the flash holds the memory image, behind the bitstreams.
     memory : str
         ``sdram`` (16-bit single data rate, timing of ``sdram_part``) or ``ideal``.
     sdram_part : str
@@ -102,6 +107,8 @@ class Config:
     cpu_ram_bytes: int = 65536
     clock_hz: int = 80_000_000
     uart_baud: int = 1_000_000
+    storage: bool = False
+    flash_image_offset: int = 0x400000
     memory: str = "sdram"
     sdram_part: str = "IS42S16160G-7"
     memory_bytes: int = 32 << 20
@@ -170,6 +177,11 @@ class Config:
             "uart_baud",
             0 < self.uart_baud <= self.clock_hz // 8,
             "use at most an eighth of clock_hz",
+        )
+        require(
+            "flash_image_offset",
+            0 <= self.flash_image_offset < 1 << 24 and self.flash_image_offset % 65536 == 0,
+            "use a multiple of 65536 (what the flash erases at once) below 16 MiB",
         )
         # Imported here: these modules need Amaranth, which a reader of configurations does not.
         from tamale.gateware.sdram import PARTS

@@ -86,8 +86,9 @@ def soc_verilog(soc, config):
     """Return the text of module ``tamale_soc``.
 
     Ports: ``clk`` and ``rst``; ``uart_tx``, ``uart_rx``; ``axi__*``, an AXI4 manager for the
-    memory; ``halted`` and ``exit_code``. The text depends on the configuration and the firmware
-    alone; the CPU's own Verilog comes beside it, see `Soc.verilog_sources`.
+    memory; ``halted`` and ``exit_code``; with ``storage``, ``spi_flash_*`` and ``sd_*``. The text
+    depends on the configuration and the firmware alone; the CPU's own
+    Verilog comes beside it, see `Soc.verilog_sources`.
 
     Parameters
     ----------

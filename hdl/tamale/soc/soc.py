@@ -11,6 +11,7 @@ address     what is there
 0xF000_0000 system control
 0xF000_1000 UART
 0xF000_2000 timer
+0xF000_3000 SPI host for the configuration flash and an SD card, where there is storage
 0xF001_0000 accelerator: registers and windows, 64 KiB
 =========== ==============================================================================
 
@@ -33,6 +34,7 @@ from .axi_bridge import AxiBridge
 from .axi_mux import AxiMux
 from .memory_map import Region, System
 from .ram import Ram
+from .spi import Spi
 from .system_control import SystemControl
 from .timer import Timer
 from .uart import Uart
@@ -46,8 +48,12 @@ DRAM_LIMIT = 0x4000_0000
 SYSTEM_BASE = 0xF000_0000
 UART_BASE = 0xF000_1000
 TIMER_BASE = 0xF000_2000
+SPI_BASE = 0xF000_3000
 ACCELERATOR_BASE = 0xF001_0000
 ACCELERATOR_LIMIT = 0x1_0000
+
+#: Prefixes of the ports of the SPI host's devices.
+STORAGE = {"flash": "spi_flash", "card": "sd"}
 
 #: Lines of the CPU's interrupt input.
 INTERRUPTS = {"uart": 0, "timer": 1, "accelerator": 2, "system": 3}
@@ -73,6 +79,8 @@ class Soc(wiring.Component):
         ``irq``: one bit; ``block``: its `Block` of registers, for the generated files.
     data_width : int or None
         Bits of a beat on the memory port; None takes the accelerator's, or 32.
+    storage : bool
+        Whether there is an SPI host for the configuration flash and an SD card.
     name : str
         Name of the configuration in generated files.
     constants : dict of str to int or str
@@ -83,6 +91,12 @@ class Soc(wiring.Component):
     uart_tx : Out(1)
     uart_rx : In(1)
         Serial port.
+    spi_flash_sck, spi_flash_cs_n, spi_flash_mosi : Out(1)
+    spi_flash_miso : In(1)
+    sd_sck, sd_cs_n, sd_mosi : Out(1)
+    sd_miso : In(1)
+        With ``storage``: configuration flash and SD card, see `Spi`. The other data pins of both
+        are held high outside, as is ``miso`` of a device that is not there.
     axi : ``Out(axi.Signature(addr_width=32, data_width=data_width, ...))``
         Memory port. The accelerator's transactions go before the CPU's.
     halted : Out(1)
@@ -105,6 +119,7 @@ class Soc(wiring.Component):
         uart_baud=1_000_000,
         accelerator=None,
         data_width=None,
+        storage=False,
         name="default",
         constants=None,
     ):
@@ -137,6 +152,7 @@ class Soc(wiring.Component):
         self._ram = Ram(ram_bytes)
         self._uart = Uart((clock_hz + uart_baud // 2) // uart_baud)
         self._timer = Timer()
+        self._spi = Spi(tuple(STORAGE)) if storage else None
         self._system_control = SystemControl(clock_hz)
         self._bridge = AxiBridge(dram_bytes, data_width or 32)
         managers, priorities = [self._bridge.axi.signature], [0]
@@ -183,6 +199,7 @@ class Soc(wiring.Component):
             (self._system_control, "system", SYSTEM_BASE),
             (self._uart, "uart", UART_BASE),
             (self._timer, "timer", TIMER_BASE),
+            (self._spi, "spi", SPI_BASE),
             (accelerator, "accelerator", ACCELERATOR_BASE),
         ):
             block = getattr(component, "block", None)
@@ -206,15 +223,22 @@ class Soc(wiring.Component):
                 **(constants or {}),
             },
         )
-        super().__init__(
-            {
-                "uart_tx": Out(1, init=1),
-                "uart_rx": In(1, init=1),
-                "axi": Out(self._mux.memory.signature),
-                "halted": Out(1),
-                "exit_code": Out(32),
-            }
-        )
+        ports = {
+            "uart_tx": Out(1, init=1),
+            "uart_rx": In(1, init=1),
+            "axi": Out(self._mux.memory.signature),
+            "halted": Out(1),
+            "exit_code": Out(32),
+        }
+        if storage:
+            for prefix in STORAGE.values():
+                ports |= {
+                    f"{prefix}_sck": Out(1),
+                    f"{prefix}_cs_n": Out(1, init=1),
+                    f"{prefix}_mosi": Out(1, init=1),
+                    f"{prefix}_miso": In(1, init=1),
+                }
+        super().__init__(ports)
 
     @property
     def system(self):
@@ -283,6 +307,15 @@ class Soc(wiring.Component):
             self.halted.eq(control.halted),
             self.exit_code.eq(control.exit_code),
         ]
+        if self._spi is not None:
+            m.submodules.spi = spi = self._spi
+            for i, prefix in enumerate(STORAGE.values()):
+                m.d.comb += [
+                    getattr(self, f"{prefix}_sck").eq(spi.sck[i]),
+                    getattr(self, f"{prefix}_cs_n").eq(spi.cs_n[i]),
+                    getattr(self, f"{prefix}_mosi").eq(spi.mosi[i]),
+                    spi.miso[i].eq(getattr(self, f"{prefix}_miso")),
+                ]
         if self._accelerator is not None:
             m.submodules.accelerator = accelerator = self._accelerator
             wiring.connect(m, accelerator.axi, mux.managers[1])

@@ -38,11 +38,13 @@ def build_soc(config):
         cpu=config.cpu,
         uart_baud=config.uart_baud,
         accelerator=accelerator,
+        storage=config.storage,
         name=config.name,
         constants={
             "NAME": config.name,
             "CANDIDATES_MAX": config.candidates,
             "TEXT_RAM_BYTES": TEXT_RAM_BYTES,
+            "FLASH_IMAGE_OFFSET": config.flash_image_offset,
         },
     )
 
