@@ -67,7 +67,9 @@ class Config:
     cpu_ram_bytes : int
         On-chip memory of the core.
     clock_hz : int
-        Clock of the whole system.
+        Clock of accelerator and memory, and of the CPU unless it has its own.
+    cpu_clock_hz : int
+        Clock of CPU and peripherals; 0: ``clock_hz``.
     uart_baud : int
         Bits per second of the UART.
     storage : bool
@@ -106,6 +108,7 @@ class Config:
     cpu: str = "vexriscv"
     cpu_ram_bytes: int = 65536
     clock_hz: int = 80_000_000
+    cpu_clock_hz: int = 0
     uart_baud: int = 1_000_000
     storage: bool = False
     flash_image_offset: int = 0x400000
@@ -174,9 +177,14 @@ class Config:
         require("candidates", 1 <= self.candidates <= 64, "use 1 to 64")
         require("clock_hz", self.clock_hz >= 1_000_000, "use 1 MHz or more")
         require(
+            "cpu_clock_hz",
+            self.cpu_clock_hz == 0 or 1_000_000 <= self.cpu_clock_hz <= self.clock_hz,
+            "use 1 MHz to clock_hz, or 0 for the same clock",
+        )
+        require(
             "uart_baud",
-            0 < self.uart_baud <= self.clock_hz // 8,
-            "use at most an eighth of clock_hz",
+            0 < self.uart_baud <= (self.cpu_clock_hz or self.clock_hz) // 8,
+            "use at most an eighth of the CPU's clock",
         )
         require(
             "flash_image_offset",

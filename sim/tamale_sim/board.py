@@ -8,8 +8,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from amaranth.hdl import Const, Module, Signal
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Module, ResetSignal, Signal
 from amaranth.lib import wiring
+from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.wiring import In, Out
 from tamale.gateware.counters import Counter
 from tamale.gateware.sdram import PARTS, SdramController
@@ -55,6 +56,8 @@ class BoardTop(wiring.Component):
 
     Members
     -------
+    cpu_clk : In(1)
+        Clock of the domain ``cpu``, where the configuration has one.
     uart_tx, uart_rx : Out(1), In(1)
     halted, exit_code : Out(1), Out(32)
         End of the firmware.
@@ -76,6 +79,7 @@ class BoardTop(wiring.Component):
         self._config, self._soc, self._errors = config, soc, errors
         super().__init__(
             {
+                "cpu_clk": In(1),
                 "uart_tx": Out(1, init=1),
                 "uart_rx": In(1, init=1),
                 "halted": Out(1),
@@ -94,6 +98,10 @@ class BoardTop(wiring.Component):
         m = Module()
         config = self._config
         m.submodules.soc = soc = self._soc
+        if config.cpu_clock_hz:
+            m.domains.cpu = ClockDomain()
+            m.d.comb += ClockSignal("cpu").eq(self.cpu_clk)
+            m.submodules.cpu_reset = ResetSynchronizer(ResetSignal(), domain="cpu")
         port = soc.axi.signature
         if config.memory == "sdram":
             controller = SdramController(
@@ -234,6 +242,7 @@ class Board:
         command = [
             str(executable), f"+image={Path(image).absolute()}", "--logits", str(self._logits_path),
             "--divisor", str((config.clock_hz + config.uart_baud // 2) // config.uart_baud),
+            "--clock", str(config.clock_hz), "--cpu-clock", str(config.cpu_clock_hz),
         ]  # fmt: skip
         for name, value in (
             ("--trace", trace and Path(trace).absolute()),

@@ -1,7 +1,10 @@
 // Runs a simulated board without a test framework: clock, reset, serial port, logit trace.
 //
 //     board [+image=FILE] [--logits FILE] [--trace FILE] [--divisor N] [--limit CYCLES] [--patience CYCLES]
-//           [--activity FILE]
+//           [--activity FILE] [--clock HZ] [--cpu-clock HZ]
+//
+// A cycle is one of `clk`. The CPU's own clock, if its frequency is not 0, is the slower one; its edges fall on
+// edges of `clk`.
 //
 // Bytes of the board's serial port go to standard output, bytes of standard input to the board. After a
 // record `idle` the board has nothing to do until a byte comes, so time stands still until then.
@@ -144,12 +147,14 @@ int main(int argc, char** argv) {
     context.commandArgs(argc, argv);
     const char *logits_path = nullptr, *trace_path = nullptr, *activity_path = nullptr;
     unsigned divisor = 80;
-    uint64_t limit = UINT64_MAX, patience = 5000000;
+    uint64_t limit = UINT64_MAX, patience = 5000000, clock = 0, cpu_clock = 0, cpu_phase = 0;
     for (int i = 1; i + 1 < argc; ++i) {
         if (!strcmp(argv[i], "--logits")) logits_path = argv[++i];
         else if (!strcmp(argv[i], "--trace")) trace_path = argv[++i];
         else if (!strcmp(argv[i], "--activity")) activity_path = argv[++i];
         else if (!strcmp(argv[i], "--divisor")) divisor = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--clock")) clock = strtoull(argv[++i], nullptr, 0);
+        else if (!strcmp(argv[i], "--cpu-clock")) cpu_clock = strtoull(argv[++i], nullptr, 0);
         else if (!strcmp(argv[i], "--limit")) limit = strtoull(argv[++i], nullptr, 0);
         else if (!strcmp(argv[i], "--patience")) patience = strtoull(argv[++i], nullptr, 0);
     }
@@ -184,11 +189,17 @@ int main(int argc, char** argv) {
     const char* reason = "halted";
     auto start = std::chrono::steady_clock::now();
 
+    // Called at each edge of `clk`.
+    auto advance_cpu_clock = [&] {
+        if (cpu_clock && (cpu_phase += cpu_clock) >= clock) cpu_phase -= clock, top.cpu_clk = !top.cpu_clk;
+    };
+
     top.uart_rx = 1;
     top.rst = 1;
     for (;; ++cycle) {
         if (cycle == 8) top.rst = 0;
         top.clk = 1;
+        advance_cpu_clock();
         top.eval();
 #if VM_TRACE
         if (trace_path) trace.dump(cycle * 2);
@@ -208,6 +219,7 @@ int main(int argc, char** argv) {
         if (activity) recorder.add(top.activity);
         top.uart_rx = serial.transmit(input);
         top.clk = 0;
+        advance_cpu_clock();
         top.eval();
 #if VM_TRACE
         if (trace_path) trace.dump(cycle * 2 + 1);

@@ -57,7 +57,7 @@ def test_name_of_a_file(tmp_path):
         ("group_size = 100", "group_size = 100: use 0, 64, 128 or 256"),
         ("fifo_beats = 1000", "fifo_beats = 1000: use a power of two from 64"),
         ("scratchpad_elements = 1025", "multiple of vu_width"),
-        ("uart_baud = 40000000", "use at most an eighth of clock_hz"),
+        ("uart_baud = 40000000", "use at most an eighth of the CPU's clock"),
         ('name = "../up"', "name = '../up': use letters, digits"),
         ('cpu = "z80"', "cpu = 'z80': known cores are vexriscv,"),
         ('sdram_part = "other"', "sdram_part = 'other': known parts are IS42S16160G-7"),

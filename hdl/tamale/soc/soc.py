@@ -22,16 +22,21 @@ flush. An access outside the map, or one that the memory answers with an error, 
 zero (or as what the memory gave), is recorded by the system control block and raises an interrupt.
 
 On the memory port, addresses count from the start of the DRAM: address 0 is the CPU's 0x4000_0000.
+
+Accelerator and memory port run on the clock of domain ``sync``. CPU, on-chip memory and peripherals run
+on the same, or on one of their own (domain ``cpu``), for a soft core is slower than a pipeline.
 """
 
-from amaranth import Module
+from amaranth import DomainRenamer, Module
 from amaranth.lib import wiring
+from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
 from . import cpu as cpus
 from . import wishbone
 from .axi_bridge import AxiBridge
 from .axi_mux import AxiMux
+from .crossing import AxiCrossing, WishboneCrossing
 from .memory_map import Region, System
 from .ram import Ram
 from .spi import Spi
@@ -66,6 +71,8 @@ class Soc(wiring.Component):
     ----------
     clock_hz : int
         Frequency of the clock domain ``sync``.
+    cpu_clock_hz : int or None
+        Frequency of the clock domain ``cpu``; None if there is none and the CPU runs on ``sync``.
     ram_bytes : int
         On-chip memory, a multiple of 4, up to 1 GiB.
     dram_bytes : int
@@ -101,7 +108,7 @@ class Soc(wiring.Component):
         Memory port. The accelerator's transactions go before the CPU's.
     halted : Out(1)
     exit_code : Out(32)
-        What the firmware reports at its end.
+        What the firmware reports at its end; on the CPU's clock.
 
     Raises
     ------
@@ -113,6 +120,7 @@ class Soc(wiring.Component):
         self,
         *,
         clock_hz,
+        cpu_clock_hz=None,
         ram_bytes=65536,
         dram_bytes=1 << 25,
         cpu="vexriscv",
@@ -148,12 +156,14 @@ class Soc(wiring.Component):
         if uart_baud <= 0:
             raise ValueError(f"baud rate must be positive, not {uart_baud!r}")
         self._accelerator = accelerator
+        self._domain = "sync" if cpu_clock_hz is None else "cpu"
+        cpu_clock_hz = cpu_clock_hz or clock_hz
         self._cpu = cpus.create(cpu)
         self._ram = Ram(ram_bytes)
-        self._uart = Uart((clock_hz + uart_baud // 2) // uart_baud)
+        self._uart = Uart((cpu_clock_hz + uart_baud // 2) // uart_baud)
         self._timer = Timer()
         self._spi = Spi(tuple(STORAGE)) if storage else None
-        self._system_control = SystemControl(clock_hz)
+        self._system_control = SystemControl(cpu_clock_hz)
         self._bridge = AxiBridge(dram_bytes, data_width or 32)
         managers, priorities = [self._bridge.axi.signature], [0]
         if accelerator is not None:
@@ -218,6 +228,7 @@ class Soc(wiring.Component):
             },
             constants={
                 "CLOCK_HZ": clock_hz,
+                "CPU_CLOCK_HZ": cpu_clock_hz,
                 "UART_BAUD": uart_baud,
                 **self._cpu.toolchain.defines,
                 **(constants or {}),
@@ -274,24 +285,42 @@ class Soc(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.cpu = cpu = self._cpu
-        m.submodules.ram = self._ram
-        m.submodules.uart = uart = self._uart
-        m.submodules.timer = timer = self._timer
-        m.submodules.system_control = control = self._system_control
-        m.submodules.bridge = bridge = self._bridge
+        on_cpu_clock = DomainRenamer(self._domain)
+        cpu, ram, uart, timer = self._cpu, self._ram, self._uart, self._timer
+        control, bridge = self._system_control, self._bridge
+        arbiter, decoder = wishbone.Arbiter(), wishbone.Decoder()
+        m.submodules.cpu = on_cpu_clock(cpu)
+        m.submodules.ram = on_cpu_clock(ram)
+        m.submodules.uart = on_cpu_clock(uart)
+        m.submodules.timer = on_cpu_clock(timer)
+        m.submodules.system_control = on_cpu_clock(control)
+        m.submodules.bridge = on_cpu_clock(bridge)
+        m.submodules.arbiter = on_cpu_clock(arbiter)
+        m.submodules.decoder = on_cpu_clock(decoder)
         m.submodules.mux = mux = self._mux
 
-        m.submodules.arbiter = arbiter = wishbone.Arbiter()
         arbiter.add(cpu.data_bus)
         arbiter.add(cpu.instruction_bus)
-        m.submodules.decoder = decoder = wishbone.Decoder()
         wiring.connect(m, arbiter.bus, decoder.bus)
+        accelerator = self._accelerator
         for bus, region in self._places:
+            if accelerator is not None and bus is accelerator.bus and self._domain != "sync":
+                m.submodules.accelerator_crossing = crossing = WishboneCrossing(
+                    accelerator.bus.signature.flip(), self._domain
+                )
+                wiring.connect(m, crossing.target, accelerator.bus)
+                bus = crossing.bus
             size = 1 << (region.size - 1).bit_length()
             decoder.add(bus, base=region.base, size=size, name=region.name)
 
-        wiring.connect(m, bridge.axi, mux.managers[0])
+        memory_port = bridge.axi
+        if self._domain != "sync":
+            m.submodules.memory_crossing = crossing = AxiCrossing(
+                bridge.axi.signature, self._domain
+            )
+            wiring.connect(m, bridge.axi, crossing.manager)
+            memory_port = crossing.subordinate
+        wiring.connect(m, memory_port, mux.managers[0])
         wiring.connect(m, mux.memory, wiring.flipped(self.axi))
         m.d.comb += [
             cpu.reset_vector.eq(RAM_BASE),
@@ -308,7 +337,8 @@ class Soc(wiring.Component):
             self.exit_code.eq(control.exit_code),
         ]
         if self._spi is not None:
-            m.submodules.spi = spi = self._spi
+            spi = self._spi
+            m.submodules.spi = on_cpu_clock(spi)
             for i, prefix in enumerate(STORAGE.values()):
                 m.d.comb += [
                     getattr(self, f"{prefix}_sck").eq(spi.sck[i]),
@@ -316,8 +346,12 @@ class Soc(wiring.Component):
                     getattr(self, f"{prefix}_mosi").eq(spi.mosi[i]),
                     spi.miso[i].eq(getattr(self, f"{prefix}_miso")),
                 ]
-        if self._accelerator is not None:
-            m.submodules.accelerator = accelerator = self._accelerator
+        if accelerator is not None:
+            m.submodules.accelerator = accelerator
             wiring.connect(m, accelerator.axi, mux.managers[1])
-            m.d.comb += cpu.interrupts[INTERRUPTS["accelerator"]].eq(accelerator.irq)
+            line = cpu.interrupts[INTERRUPTS["accelerator"]]
+            if self._domain == "sync":
+                m.d.comb += line.eq(accelerator.irq)
+            else:
+                m.submodules.irq = FFSynchronizer(accelerator.irq, line, o_domain=self._domain)
         return m

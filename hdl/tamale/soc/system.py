@@ -33,6 +33,7 @@ def build_soc(config):
     accelerator = Accelerator(config)
     return Soc(
         clock_hz=config.clock_hz,
+        cpu_clock_hz=config.cpu_clock_hz or None,
         ram_bytes=config.cpu_ram_bytes,
         dram_bytes=config.memory_bytes,
         cpu=config.cpu,
