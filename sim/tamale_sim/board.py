@@ -13,8 +13,7 @@ from amaranth.lib import wiring
 from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.wiring import In, Out
 from tamale.gateware.counters import Counter
-from tamale.gateware.sdram import PARTS, SdramController
-from tamale.soc.system import build_firmware, build_soc
+from tamale.soc.system import build_firmware, build_memory, build_soc
 
 from . import memory, verilator
 from .activity import COUNTED, IDLE_CAUSES, Activity
@@ -104,14 +103,7 @@ class BoardTop(wiring.Component):
             m.submodules.cpu_reset = ResetSynchronizer(ResetSignal(), domain="cpu")
         port = soc.axi.signature
         if config.memory == "sdram":
-            controller = SdramController(
-                PARTS[config.sdram_part],
-                config.clock_hz,
-                data_width=port.data_width,
-                addr_width=port.addr_width,
-                id_width=port.id_width,
-                power_up_us=1,
-            )
+            controller = build_memory(config, soc, power_up_us=1)
             m.submodules.memory = ram = memory.SimulatedSdram(controller)
             m.d.comb += self.violation.eq(ram.violation)
         else:

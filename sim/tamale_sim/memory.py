@@ -28,7 +28,8 @@ class SimulatedSdram(wiring.Component):
     Parameters
     ----------
     controller : SdramController
-        The controller to be simulated.
+        The controller to be simulated. Its ``read_delay`` is made of registers as pads have them,
+        the first half of them on the way to the chip.
     chip : dict
         Parameters of the model ``sdr_sdram`` that shall differ from those of the controller's part.
 
@@ -91,25 +92,31 @@ class SimulatedSdram(wiring.Component):
             m.d.comb += getattr(self, name).eq(getattr(controller, name))
         pins = controller.pins
         dq, dq_enable = Signal(controller.part.data_bits), Signal()
+
+        def delayed(signal, cycles):
+            for _ in range(cycles):
+                later = Signal.like(signal, name=f"{signal.name}_pad")
+                m.d.sync += later.eq(signal)
+                signal = later
+            return signal
+
+        out = controller.read_delay // 2
         m.submodules.chip = Instance(
             "sdr_sdram",
             **{f"p_{name}": value for name, value in self.chip_parameters().items()},
             i_clk=ClockSignal(),
-            i_cke=pins.cke,
-            i_cs_n=pins.cs_n,
-            i_ras_n=pins.ras_n,
-            i_cas_n=pins.cas_n,
-            i_we_n=pins.we_n,
-            i_ba=pins.ba,
-            i_a=pins.a,
-            i_dqm=pins.dqm,
-            i_dq_i=pins.dq_o,
-            i_dq_i_enable=pins.dq_oe,
+            **{
+                f"i_{theirs}": delayed(getattr(pins, ours), out)
+                for theirs, ours in {
+                    **{name: name for name in ("cke", "cs_n", "ras_n", "cas_n", "we_n", "ba", "a")},
+                    "dqm": "dqm", "dq_i": "dq_o", "dq_i_enable": "dq_oe",
+                }.items()
+            },
             o_dq_o=dq,
             o_dq_o_enable=dq_enable,
             o_violation=self.violation,
-        )
-        m.d.comb += pins.dq_i.eq(dq)
+        )  # fmt: skip
+        m.d.comb += pins.dq_i.eq(delayed(dq, controller.read_delay - out))
         return m
 
 

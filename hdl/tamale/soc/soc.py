@@ -23,8 +23,8 @@ zero (or as what the memory gave), is recorded by the system control block and r
 
 On the memory port, addresses count from the start of the DRAM: address 0 is the CPU's 0x4000_0000.
 
-Accelerator and memory port run on the clock of domain ``sync``. CPU, on-chip memory and peripherals run
-on the same, or on one of their own (domain ``cpu``), for a soft core is slower than a pipeline.
+Accelerator and memory port run on the clock of domain ``sync``. CPU, on-chip memory and peripherals
+run on the same, or on one of their own (domain ``cpu``), for a soft core is slower than a pipeline.
 """
 
 from amaranth import DomainRenamer, Module

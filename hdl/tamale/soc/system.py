@@ -5,14 +5,22 @@ from pathlib import Path
 
 from tamale import generate
 from tamale.gateware.accelerator import Accelerator
+from tamale.gateware.sdram import PARTS, SdramController
 from tamale.generate import image_header
 from tamale.soc import toolchain
 from tamale.soc.soc import Soc
 
-__all__ = ["TEXT_RAM_BYTES", "build_firmware", "build_soc", "firmware_folder"]
+__all__ = [
+    "PAD_DELAY", "TEXT_RAM_BYTES", "build_firmware", "build_memory", "build_soc",
+    "firmware_folder",
+]  # fmt: skip
 
 #: On-chip memory from which on the firmware takes text apart; with less, prompts come as tokens.
 TEXT_RAM_BYTES = 24576
+
+#: Cycles that registers in the pads of an SDRAM add to a read: one on the way out, one on the way
+#: in.
+PAD_DELAY = 2
 
 #: Sources of the firmware, in `firmware_folder`.
 _SOURCES = ("start.S", "hal.c", "console.c", "driver.c", "sample.c", "tokenizer.c", "main.c")
@@ -47,6 +55,30 @@ def build_soc(config):
             "TEXT_RAM_BYTES": TEXT_RAM_BYTES,
             "FLASH_IMAGE_OFFSET": config.flash_image_offset,
         },
+    )
+
+
+def build_memory(config, soc, *, power_up_us=200):
+    """Return the `SdramController` of a system, for a chip behind registers in the pads.
+
+    Parameters
+    ----------
+    config : Config
+        With ``memory = "sdram"``.
+    soc : Soc
+        What it is for.
+    power_up_us : int
+        Wait before the first command in microseconds; simulations shorten it.
+    """
+    port = soc.axi.signature
+    return SdramController(
+        PARTS[config.sdram_part],
+        config.clock_hz,
+        data_width=port.data_width,
+        addr_width=port.addr_width,
+        id_width=port.id_width,
+        read_delay=PAD_DELAY,
+        power_up_us=power_up_us,
     )
 
 

@@ -8,7 +8,7 @@ from tamale_model.readers import CheckpointError
 from tamale_model.tokenizer import TokenizerError
 
 from ..board import BoardError
-from . import bench, generate, inspect, pack, quantise, run, synth, test
+from . import bench, build, generate, inspect, pack, quantise, run, synth, test
 
 __all__ = ["main"]
 
@@ -21,6 +21,7 @@ examples:
   tamale pack ./checkpoint -o model.img        memory image of a checkpoint
   tamale quantise ./llama -o trits --trits 3   three trits a weight of a float checkpoint
   tamale synth array --config ulx3s            area and clock of one block on ECP5
+  tamale build --board ulx3s-85f               a bitstream for a board
   tamale bench --recorded                      the figures that this version reached
   tamale test                                  every test
 """
@@ -35,7 +36,7 @@ def main(argv=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (run, inspect, generate, pack, quantise, synth, bench, test):
+    for module in (run, inspect, generate, pack, quantise, synth, build, bench, test):
         module.add(subparsers)
     args = parser.parse_args(argv)
     try:

