@@ -86,7 +86,7 @@ def test_zeros_and_parameters(capsys):
             total += values.size
     assert result["zeros"]["share"] == zeros / total and result["zeros"]["layers"] == 4
     assert result["parameters"]["matrices"] == total
-    assert result["bits"]["total"] == pytest.approx(1.62, abs=0.001)
+    assert result["bits"]["total"] == pytest.approx(1.625, abs=0.001)
 
 
 def test_gguf(capsys, tmp_path):

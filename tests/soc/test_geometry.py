@@ -14,7 +14,7 @@ from tamale_model.quantise.method import Method
 from tamale_sim import board as boards
 
 CONFIG = configuration.load("ulx3s").replace(
-    name="ulx3s-2b", max_k=8192, max_context=512, scratchpad_elements=1 << 17
+    name="ulx3s-2b", tile_rows=4, max_k=8192, max_context=512, scratchpad_elements=1 << 17
 )
 
 #: Rows of embedding and head.

@@ -10,11 +10,12 @@ from tamale_model import bits, packing
 from tamale_model.model import Linear
 
 
-@pytest.mark.parametrize("name", configuration.preset_names())
-def test_whole_rows(name):
-    result = bits.measure(configuration.load(name))
+@pytest.mark.parametrize("config", [Config(), *map(configuration.load, configuration.preset_names())])
+def test_whole_rows(config):
+    result = bits.measure(config)
     assert result.code == 1.6
-    assert 1.6 < result.total <= 1.61
+    # With one row a tile, the row's scale has a beat for itself.
+    assert 1.6 < result.total <= (1.61 if config.tile_rows > 1 else 1.6111)
 
 
 @pytest.mark.parametrize("group_size", [64, 128, 256])
