@@ -1,6 +1,6 @@
 """A whole board: clocks, system, memory controller, pins."""
 
-from amaranth.hdl import Elaboratable, Module, Signal
+from amaranth.hdl import Const, Elaboratable, Instance, Module, Signal
 from amaranth.lib import io, wiring
 from tamale.gateware.sdram import PARTS
 from tamale.soc.system import build_memory
@@ -48,6 +48,9 @@ class BoardDesign(Elaboratable):
         m.submodules.uart_rx = receive = io.Buffer("i", uart.rx)
         m.d.comb += [transmit.o.eq(soc.uart_tx), soc.uart_rx.eq(receive.i)]
 
+        if config.storage:
+            self._storage(m, ports("spi_flash"), ports("sd_card_spi"))
+
         heart = Signal(26)
         moved = Signal()
         m.d.sync += [heart.eq(heart + 1), moved.eq(controller.read_word | controller.write_word)]
@@ -55,3 +58,26 @@ class BoardDesign(Elaboratable):
             m.submodules[f"led{number}"] = led = io.Buffer("o", ports("led", number))
             m.d.comb += led.o.eq(value)
         return m
+
+    def _storage(self, m, flash, card):
+        soc = self._soc
+        # The configuration flash is on the pins that configured the device; its clock is no pin.
+        m.submodules.flash_clock = Instance(
+            "USRMCLK", i_USRMCLKI=soc.spi_flash_sck, i_USRMCLKTS=Const(0)
+        )
+        outputs = {
+            "flash_cs": (flash.cs, ~soc.spi_flash_cs_n),
+            "flash_copi": (flash.copi, soc.spi_flash_mosi),
+            "flash_hold": (flash.hold, Const(0)),
+            "flash_wp": (flash.wp, Const(0)),
+            "card_clk": (card.clk, soc.sd_sck),
+            "card_cs": (card.cs, ~soc.sd_cs_n),
+            "card_copi": (card.copi, soc.sd_mosi),
+        }
+        for name, (port, value) in outputs.items():
+            m.submodules[name] = pad = io.Buffer("o", port)
+            m.d.comb += pad.o.eq(value)
+        m.submodules.flash_cipo = pad = io.Buffer("i", flash.cipo)
+        m.d.comb += soc.spi_flash_miso.eq(pad.i)
+        m.submodules.card_cipo = pad = io.Buffer("i", card.cipo)
+        m.d.comb += soc.sd_miso.eq(pad.i)
