@@ -1,12 +1,74 @@
-"""Order of the tests: cheap folders first, then those whose single tests take longest."""
+"""Order of the tests: cheap folders first, then those whose single tests take longest. And the same
+tests on netlists: ``--gates`` or ``--gates=BLOCK,BLOCK``."""
 
+import json
+import os
+import sys
+import xml.etree.ElementTree
 from pathlib import Path
 
-_ORDER = ("unit", "model", "soc", "cli", "cocotb")
+import pytest
+
+_ORDER = ("unit", "model", "gates", "soc", "cli", "cocotb")
+
+#: Nanoseconds of a cycle in the cocotb testbenches.
+_CYCLE = 10
 
 
-def pytest_collection_modifyitems(items):
-    """Sort by folder; the order within a folder stays."""
+def pytest_addoption(parser):
+    """Add ``--gates``."""
+    parser.addoption(
+        "--gates",
+        nargs="?",
+        const="all",
+        help="run the tests of these blocks (comma-separated; default: all) on their netlists",
+    )
+    parser.addoption("--gates-report", help="file for the figures of --gates, JSON")
+
+
+def pytest_configure(config):
+    """Let `tamale_sim.runner` build netlists."""
+    if config.getoption("--gates"):
+        os.environ["TAMALE_GATES"] = "1"
+    # Where tests run in other processes, the reports come together in the first.
+    path = config.getoption("--gates-report")
+    if path and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Report(Path(path)))
+
+
+class _Report:
+    """Sums up tests, cycles and seconds by block."""
+
+    def __init__(self, path):
+        self._path, self._blocks = path, {}
+
+    def pytest_runtest_logreport(self, report):
+        properties = report.user_properties
+        if report.when != "call":
+            if not report.failed:
+                return
+            properties = [*properties, ("block", "set-up")]
+        names = [value for key, value in properties if key == "block"]
+        for name in names:
+            block = self._blocks.setdefault(
+                name, {"tests": 0, "failed": [], "cycles": 0, "seconds": 0.0}
+            )
+            block["tests"] += report.when == "call"
+            block["cycles"] += sum(value for key, value in properties if key == "cycles")
+            block["seconds"] += report.duration
+            if report.failed:
+                block["failed"].append(report.nodeid)
+
+    def pytest_sessionfinish(self):
+        self._path.write_text(json.dumps(self._blocks))
+
+
+def _blocks(item):
+    return {name for mark in item.iter_markers("gates") for name in mark.args}
+
+
+def pytest_collection_modifyitems(config, items):
+    """Sort by folder; the order within a folder stays. Keep the blocks that ``--gates`` names."""
     root = Path(__file__).parent
 
     def rank(item):
@@ -14,3 +76,45 @@ def pytest_collection_modifyitems(items):
         return _ORDER.index(folder) if folder in _ORDER else len(_ORDER)
 
     items.sort(key=rank)
+    wanted = config.getoption("--gates")
+    if not wanted:
+        return
+    known = set().union(*map(_blocks, items))
+    names = known if wanted == "all" else set(wanted.split(","))
+    if names - known:
+        raise pytest.UsageError(
+            f"--gates knows no {', '.join(sorted(names - known))}; use {', '.join(sorted(known))}"
+        )
+    config.hook.pytest_deselected(items=[item for item in items if not _blocks(item) & names])
+    items[:] = [item for item in items if _blocks(item) & names]
+
+
+@pytest.fixture(autouse=True)
+def _on_netlists(request, monkeypatch):
+    """With ``--gates``: Amaranth's simulator compares with the netlist; cycles are counted."""
+    if not request.config.getoption("--gates"):
+        return
+    from tamale_sim import replay, runner
+
+    def count(cycles):
+        request.node.user_properties.append(("cycles", cycles))
+
+    for name in sorted(_blocks(request.node)):
+        request.node.user_properties.append(("block", name))
+
+    def recorder(toplevel):
+        return replay.Recorder(toplevel, count)
+
+    for module in (request.module, sys.modules.get("soc_bus")):
+        if hasattr(module, "Simulator"):
+            monkeypatch.setattr(module, "Simulator", recorder)
+    run = runner.Simulation.run
+
+    def counted(*args, **arguments):
+        directory = run(*args, **arguments)
+        results = xml.etree.ElementTree.parse(directory / "results.xml")
+        times = [float(case.get("sim_time_ns", 0)) for case in results.iter("testcase")]
+        count(round(sum(times) / _CYCLE))
+        return directory
+
+    monkeypatch.setattr(runner.Simulation, "run", counted)

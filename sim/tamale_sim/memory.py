@@ -13,10 +13,37 @@ from tamale.gateware.sdram import SdramController
 
 from .runner import MODELS
 
-__all__ = ["IdealMemory", "SOURCES", "SimulatedSdram"]
+__all__ = ["IdealMemory", "SOURCES", "SimulatedSdram", "chip_parameters"]
 
 #: Verilog models that the components instantiate.
 SOURCES = (MODELS / "sdr_sdram.v", MODELS / "axi_memory.v")
+
+
+def chip_parameters(controller):
+    """Return the parameters of the model ``sdr_sdram`` for the part and clock of a controller, in
+    clock cycles from the part's data sheet."""
+    part = controller.part
+
+    def cycles(name):
+        return int(part.cycles(getattr(part, name), controller.clock_hz))
+
+    parameters = {
+        "BANK_BITS": exact_log2(part.banks),
+        "ROW_BITS": part.row_bits,
+        "COLUMN_BITS": part.column_bits,
+        "DATA_BITS": part.data_bits,
+        "ADDRESS_BITS": part.address_bits,
+        "CAS_LATENCY": controller.cas_latency,
+        "T_POWER_UP": controller.power_up,
+        # An upper limit is rounded down, unlike the lower ones.
+        "T_RAS_MAX": int(part.t_ras_max * controller.clock_hz // 10**9),
+        "T_REFI": int(part.t_refi * controller.clock_hz // 10**9),
+        "T_WINDOW": int(part.t_refi * (1 << part.row_bits) * controller.clock_hz // 10**9),
+        "INIT_REFRESHES": 8,
+    }
+    for name in ("t_rp", "t_rcd", "t_ras", "t_rc", "t_rrd", "t_rfc", "t_wr", "t_mrd"):
+        parameters[name.upper()] = cycles(name)
+    return parameters
 
 
 class SimulatedSdram(wiring.Component):
@@ -59,31 +86,6 @@ class SimulatedSdram(wiring.Component):
             }
         )
 
-    def chip_parameters(self):
-        """Return the parameters of the model, in clock cycles from the part's data sheet."""
-        controller, part = self._controller, self._controller.part
-
-        def cycles(name):
-            return int(part.cycles(getattr(part, name), controller.clock_hz))
-
-        parameters = {
-            "BANK_BITS": exact_log2(part.banks),
-            "ROW_BITS": part.row_bits,
-            "COLUMN_BITS": part.column_bits,
-            "DATA_BITS": part.data_bits,
-            "ADDRESS_BITS": part.address_bits,
-            "CAS_LATENCY": controller.cas_latency,
-            "T_POWER_UP": controller.power_up,
-            # An upper limit is rounded down, unlike the lower ones.
-            "T_RAS_MAX": int(part.t_ras_max * controller.clock_hz // 10**9),
-            "T_REFI": int(part.t_refi * controller.clock_hz // 10**9),
-            "T_WINDOW": int(part.t_refi * (1 << part.row_bits) * controller.clock_hz // 10**9),
-            "INIT_REFRESHES": 8,
-        }
-        for name in ("t_rp", "t_rcd", "t_ras", "t_rc", "t_rrd", "t_rfc", "t_wr", "t_mrd"):
-            parameters[name.upper()] = cycles(name)
-        return parameters | self._chip
-
     def elaborate(self, platform):
         m = Module()
         m.submodules.controller = controller = self._controller
@@ -91,6 +93,7 @@ class SimulatedSdram(wiring.Component):
         for name in ("read_word", "write_word", "refreshing", "initialised"):
             m.d.comb += getattr(self, name).eq(getattr(controller, name))
         pins = controller.pins
+        chip = chip_parameters(controller) | self._chip
         dq, dq_enable = Signal(controller.part.data_bits), Signal()
 
         def delayed(signal, cycles):
@@ -103,7 +106,7 @@ class SimulatedSdram(wiring.Component):
         out = controller.read_delay // 2
         m.submodules.chip = Instance(
             "sdr_sdram",
-            **{f"p_{name}": value for name, value in self.chip_parameters().items()},
+            **{f"p_{name}": value for name, value in chip.items()},
             i_clk=ClockSignal(),
             **{
                 f"i_{theirs}": delayed(getattr(pins, ours), out)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tamale.config import Config, load
-from tamale.generate.verilog import TOP, accelerator_verilog
+from tamale.generate.verilog import TOP, AcceleratorTop, accelerator_verilog
 from tamale_model import imagefile
 from tamale_sim import runner
 
@@ -65,15 +65,18 @@ def parameters(name, folder):
 
 def simulate(name, folder, tests, *, simulator="verilator", text=None):
     config, env = parameters(name, folder)
-    simulation = runner.build(text or accelerator_verilog(config), TOP, simulator=simulator)
+    design = AcceleratorTop(config) if runner.on_netlists() else text or accelerator_verilog(config)
+    simulation = runner.build(design, TOP, simulator=simulator)
     return simulation.run("cocotb_accelerator", testcase=tests, seed=11, env=env)
 
 
+@pytest.mark.gates("accelerator")
 @pytest.mark.parametrize("name", VARIANTS)
 def test_model(name, tmp_path):
     simulate(name, tmp_path, ["model", "pipelined"])
 
 
+@pytest.mark.gates("accelerator")
 def test_faults_and_checksum(tmp_path):
     simulate("ulx3s", tmp_path, ["faults", "checksum"])
 

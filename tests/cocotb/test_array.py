@@ -32,11 +32,13 @@ def simulate(name, simulator, commands):
     return simulation.run("cocotb_array", env=env)
 
 
+@pytest.mark.gates("array")
 @pytest.mark.parametrize("name", ["tiny", "groups", "one_row"])
 def test_icarus(name):
     simulate(name, "icarus", 8)
 
 
+@pytest.mark.gates("array")
 @pytest.mark.parametrize("name", ["default", "groups", "wide_words"])
 def test_verilator(name):
     simulate(name, "verilator", 60)

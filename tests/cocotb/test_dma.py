@@ -39,6 +39,7 @@ def simulate(variant, simulator, tests, component=None):
 FUNCTION = ["random_lists", "credits", "bounds", "errors", "clear_in_flight"]
 
 
+@pytest.mark.gates("reader")
 @pytest.mark.parametrize(
     "variant,simulator",
     [
@@ -52,6 +53,7 @@ def test_reader(variant, simulator):
     simulate(variant, simulator, FUNCTION)
 
 
+@pytest.mark.gates("reader")
 @pytest.mark.parametrize("variant", ["bus32", "bus64"])
 def test_efficiency(variant):
     simulate(variant, "icarus", ["efficiency"])
@@ -104,6 +106,7 @@ def test_bug_is_seen(old, new, test):
         simulate("bus32", "icarus", [test], broken("bus32", old, new))
 
 
+@pytest.mark.gates("checksum")
 @pytest.mark.parametrize("bus_width", [32, 64, 512])
 def test_checksum(bus_width):
     config = Config(bus_width=bus_width)
@@ -148,6 +151,7 @@ def test_fifo_depth(depth):
         BeatFifo(8, depth)
 
 
+@pytest.mark.gates("fifo")
 def test_fifo_is_full():
     """All words of storage and the two behind it are used; a full FIFO refuses."""
     dut = BeatFifo(8, 4)

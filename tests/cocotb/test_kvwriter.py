@@ -46,6 +46,7 @@ def simulate(variant, component=kvwriter.KVWriter):
     )
 
 
+@pytest.mark.gates("kv-writer")
 @pytest.mark.parametrize(
     "variant", VARIANTS, ids=[f"bus{v[0]}-{v[1]}-rows{v[2]}-vu{v[3]}-{v[4]}" for v in VARIANTS]
 )

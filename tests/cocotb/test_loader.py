@@ -19,6 +19,7 @@ def simulate(bus_width, vu_width, simulator, component=loader.Loader):
     simulation.run("cocotb_loader", seed=11, env={"TAMALE_TEST": json.dumps(values)})
 
 
+@pytest.mark.gates("loader")
 @pytest.mark.parametrize(
     "bus_width,vu_width,simulator",
     [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tamale.gateware.sdram import IS42S16160G_7, TINY, SdramController
 from tamale_sim import runner
-from tamale_sim.memory import SOURCES, SimulatedSdram
+from tamale_sim.memory import SOURCES, SimulatedSdram, chip_parameters
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -32,11 +32,13 @@ def tiny(clock_hz=100_000_000, **options):
     return SdramController(TINY, clock_hz, **options)
 
 
+@pytest.mark.gates("sdram")
 @pytest.mark.parametrize("simulator", runner.SIMULATORS)
 def test_traffic(simulator):
     simulate(tiny(), simulator, env={"OPERATIONS": 40 if simulator == "verilator" else 15})
 
 
+@pytest.mark.gates("sdram")
 @pytest.mark.parametrize(
     "options",
     [
@@ -53,13 +55,14 @@ def test_configurations(options):
     simulate(tiny(**options), "verilator", env={"OPERATIONS": 25})
 
 
+@pytest.mark.gates("sdram")
 @pytest.mark.parametrize(
     ("name", "code"), [("T_RCD", 4), ("T_RP", 3), ("T_RRD", 7), ("T_WR", 9), ("T_RFC", 8)]
 )
 def test_slower_chip_is_noticed(name, code):
     """The controller uses every clock that it may: a chip that wants one more complains."""
     controller = tiny()
-    slower = {name: SimulatedSdram(controller).chip_parameters()[name] + 1}
+    slower = {name: chip_parameters(controller)[name] + 1}
     with pytest.raises(AssertionError, match=rf"SDRAM VIOLATION {code} at"):
         simulate(controller, "icarus", chip=slower, testcase="single_beats")
 

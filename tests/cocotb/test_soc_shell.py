@@ -36,6 +36,7 @@ def shell(tmp_path, **parameters):
     return runner.build(soc, name, extra_sources=soc.verilog_sources())
 
 
+@pytest.mark.gates("cpu")
 @pytest.mark.parametrize(
     ("cpu", "data_width", "stalls"),
     [
@@ -51,6 +52,7 @@ def test_program(tmp_path, cpu, data_width, stalls):
     simulation.run("cocotb_soc_shell", seed=1, env={"BIT_CYCLES": BIT_CYCLES, "STALLS": stalls})
 
 
+@pytest.mark.gates("cpu")
 @pytest.mark.parametrize("stalls", [0, 0.4])
 def test_accelerator_slot(tmp_path, stalls):
     simulation = shell(tmp_path, accelerator=Copier(64))

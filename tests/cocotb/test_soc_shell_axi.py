@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from soc_designs import BridgedMemory  # noqa: E402
 
 
+@pytest.mark.gates("axi-mux")
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
     ("managers", "priorities", "data_width"),
@@ -28,6 +29,7 @@ def test_mux(managers, priorities, data_width, seed):
     simulation.run("cocotb_soc_axi", testcase="mux_random", seed=seed, env={"MANAGERS": managers})
 
 
+@pytest.mark.gates("axi-bridge")
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("data_width", [32, 64, 128, 256, 512])
 def test_bridge(data_width, seed):

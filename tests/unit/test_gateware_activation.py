@@ -19,6 +19,7 @@ CASES = {
 }
 
 
+@pytest.mark.gates("activation")
 @pytest.mark.parametrize("name", CASES)
 def test_activation_memory(name):
     changes, shape = CASES[name]

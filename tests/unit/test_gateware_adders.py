@@ -95,6 +95,7 @@ def cases(bits_a, bits_b):
 SHAPES = [(9, 9, 9), (9, 9, 10), (11, 9, 12), (5, 3, 6)]
 
 
+@pytest.mark.gates("adders")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_portable(shape):
     dut = Adder(*shape)
@@ -135,6 +136,7 @@ def test_targets():
     assert not uses_carry_cells(None)
 
 
+@pytest.mark.gates("adders")
 def test_delay():
     class Late(wiring.Component):
         i: In(4)

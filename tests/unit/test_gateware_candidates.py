@@ -48,6 +48,7 @@ def run(config, jobs):
     simulator.run()
 
 
+@pytest.mark.gates("candidates")
 @pytest.mark.parametrize("size, vectors", [(1, 1), (2, 2), (5, 4), (8, 1), (32, 3)])
 def test_candidates(size, vectors):
     seed = random.randrange(2**32)

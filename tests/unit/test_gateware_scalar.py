@@ -113,6 +113,7 @@ def some_scalar(rng, span=400):
     return Scalar(mantissa, rng.randint(-span, span))
 
 
+@pytest.mark.gates("scalar")
 @pytest.mark.parametrize("operation", list(ScalarOp), ids=lambda op: op.name)
 def test_operation(operation):
     seed = random.randrange(2**32)
@@ -142,6 +143,7 @@ def test_operation(operation):
     simulate(Config(), body)
 
 
+@pytest.mark.gates("scalar")
 def test_normalise():
     values = {0, 2**48 - 1, 2**47}
     for bit in range(48):
@@ -156,6 +158,7 @@ def test_normalise():
     simulate(Config(), body)
 
 
+@pytest.mark.gates("scalar")
 @pytest.mark.parametrize("vectors", [1, 3, 16])
 def test_names_and_slots(vectors):
     """Shared names are one register for all slots, private names one for each."""

@@ -338,6 +338,7 @@ def random_job(rng, config):
     return slots, rng.random() < 0.5
 
 
+@pytest.mark.gates("walker", "executor", "queue")
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("seed", range(2))
 def test_random_programs(name, seed):
@@ -485,12 +486,14 @@ def run_to_fault(program, *, slots=((1, 2, 0),), cycles=600):
     return found, log
 
 
+@pytest.mark.gates("walker", "executor", "queue")
 def test_unknown_operation_is_a_fault():
     found, log = run_to_fault([encode(Op.SCALAR), encode(Op.SCALAR), 15])
     assert found == {"walker": (Fault.BAD_COMMAND, 2), "executor": (Fault.BAD_COMMAND, 2)}
     assert len(log["issues"]) == 2
 
 
+@pytest.mark.gates("walker", "executor", "queue")
 def test_leaving_the_program_is_a_fault():
     depth = CONFIGS["narrow"].program_commands
     found, log = run_to_fault([encode(Op.SCALAR)] * depth, cycles=3000)
@@ -501,6 +504,7 @@ def test_leaving_the_program_is_a_fault():
     assert found["executor"][0] == Fault.NONE
 
 
+@pytest.mark.gates("walker", "executor", "queue")
 def test_halt_freezes_both_agents():
     config = CONFIGS["narrow"]
     bench = Bench(config)
@@ -534,6 +538,7 @@ def test_halt_freezes_both_agents():
     simulator.run()
 
 
+@pytest.mark.gates("walker", "executor", "queue")
 @pytest.mark.parametrize(
     "slots, info",
     [([], 0), ([(0, 0, 0)] * 4, 4), ([(0, 299, 0), (0, 300, 0)], 1), ([(0, 1 << 14, 0)], 0)],
@@ -561,6 +566,7 @@ def test_bad_jobs_are_refused(slots, info):
     assert faults == [(Fault.BAD_JOB, info)]
 
 
+@pytest.mark.gates("walker", "executor", "queue")
 def test_full_queue_refuses():
     bench = JobQueue(CONFIGS["narrow"], depth=2)
     simulator = Simulator(bench)
@@ -598,6 +604,7 @@ def test_division():
         division((1 << 20) + 7, 1 << 22)
 
 
+@pytest.mark.gates("walker", "executor", "queue")
 def test_overhead_per_command():
     """Figures of the docstrings: cycles between a unit's end and the next issue, walker's pace."""
     config = CONFIGS["narrow"]
@@ -635,6 +642,7 @@ def test_overhead_per_command():
     assert walker[:3] == [8] * 3 and walker[-2:] == [15] * 2
 
 
+@pytest.mark.gates("counters")
 def test_counters_lose_nothing():
     bench = Counters()
     simulator = Simulator(bench)

@@ -17,6 +17,7 @@ def simulate(dut, bench):
     simulator.run()
 
 
+@pytest.mark.gates("decoder")
 @pytest.mark.parametrize("name", CODES)
 def test_decoder(name):
     code, dut = CODES[name], TritDecoder(CODES[name])
@@ -36,6 +37,7 @@ def take(pair):
     return PAIRS[pair.choice + 4 * pair.negative] if pair.nonzero else (0, 0)
 
 
+@pytest.mark.gates("decoder")
 @pytest.mark.parametrize("name", CODES)
 def test_pair_decoder(name):
     code, dut = CODES[name], PairDecoder(CODES[name])
@@ -52,6 +54,7 @@ def test_pair_decoder(name):
     simulate(dut, bench)
 
 
+@pytest.mark.gates("decoder")
 def test_join_trits():
     class Join(wiring.Component):
         nonzero: In(2)
@@ -74,6 +77,7 @@ def test_join_trits():
     simulate(dut, bench)
 
 
+@pytest.mark.gates("encoder")
 @pytest.mark.parametrize("name", CODES)
 def test_encoder(name):
     code, dut = CODES[name], TritEncoder(CODES[name])

@@ -36,6 +36,7 @@ def grants(priorities, asking, patience=16, cycles=400):
     return seen
 
 
+@pytest.mark.gates("axi-mux")
 def test_round_robin():
     seen = grants([0, 0, 0], [0, 1, 2])
     assert max(Counter(seen).values()) - min(Counter(seen).values()) <= 1
@@ -43,6 +44,7 @@ def test_round_robin():
     assert max(Counter(grants([0, 0, 0, 0, 0], [0, 1, 2, 3, 4])).values()) == 80
 
 
+@pytest.mark.gates("axi-mux")
 def test_priority_and_patience():
     seen = Counter(grants([0, 1, 0], [0, 1, 2], patience=16))
     assert seen[1] > 300
@@ -98,6 +100,7 @@ class Memory:
                 address = data = None
 
 
+@pytest.mark.gates("axi-bridge")
 def test_bridge_errors():
     memory = Memory(bad=[5, 9])
 
@@ -131,6 +134,7 @@ def test_bridge_errors():
     simulate(AxiBridge(4096), bench, memory.run)
 
 
+@pytest.mark.gates("axi-bridge")
 @pytest.mark.parametrize("cycles", range(1, 12))
 @pytest.mark.parametrize("write", [False, True])
 def test_bridge_abandoned(cycles, write):

@@ -15,6 +15,7 @@ from tamale.soc.timer import Timer
 from tamale.soc.uart import Uart
 
 
+@pytest.mark.gates("peripherals")
 def test_ram():
     image = bytes(range(1, 12))
     seed = 1
@@ -40,6 +41,7 @@ def test_ram():
     simulate(Ram(96, image), bench)
 
 
+@pytest.mark.gates("peripherals")
 def test_ram_burst():
     async def bench(ctx, dut):
         bus = dut.bus
@@ -83,6 +85,7 @@ class TwoRams(wiring.Component):
         return m
 
 
+@pytest.mark.gates("peripherals")
 def test_decoder():
     async def bench(ctx, dut):
         assert await access(ctx, dut.bus, 0x20) == 0x1111_1111
@@ -128,6 +131,7 @@ class SharedRam(wiring.Component):
         return m
 
 
+@pytest.mark.gates("peripherals")
 def test_arbiter():
     """Initiators that ask again at once do not shut the others out; bursts are not torn."""
     served = []
@@ -212,6 +216,7 @@ async def loop_back(ctx, dut):
         ctx.set(dut.rx, level)
 
 
+@pytest.mark.gates("peripherals")
 @pytest.mark.parametrize("divisor", [5, 6, 13, 50])
 def test_uart_loopback(divisor):
     message = bytes(random.Random(divisor).randbytes(14)) + b"\x00\xff"
@@ -235,6 +240,7 @@ def test_uart_loopback(divisor):
     simulate(Uart(20), bench, loop_back)
 
 
+@pytest.mark.gates("peripherals")
 def test_uart_line_format():
     """The transmitter's waveform, sampled by an independent observer."""
     levels = []
@@ -254,6 +260,7 @@ def test_uart_line_format():
     assert all((edge - start) % 10 == 0 for edge in edges)
 
 
+@pytest.mark.gates("peripherals")
 def test_uart_flags_and_interrupt():
     async def bench(ctx, dut):
         registers = Registers(ctx, dut)
@@ -297,6 +304,7 @@ def test_uart_flags_and_interrupt():
     simulate(Uart(8), bench)
 
 
+@pytest.mark.gates("peripherals")
 def test_timer():
     async def bench(ctx, dut):
         registers = Registers(ctx, dut)
@@ -321,6 +329,7 @@ def test_timer():
     simulate(Timer(), bench)
 
 
+@pytest.mark.gates("peripherals")
 def test_system_control():
     async def bench(ctx, dut):
         registers = Registers(ctx, dut)

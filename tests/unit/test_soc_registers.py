@@ -48,6 +48,7 @@ def test_layout():
     assert BLOCK.size == 0x80
 
 
+@pytest.mark.gates("registers")
 def test_fields():
     async def bench(ctx, dut):
         bus = dut.bus
@@ -71,6 +72,7 @@ def test_fields():
     simulate(RegisterFile(BLOCK), bench)
 
 
+@pytest.mark.gates("registers")
 def test_wide_register():
     async def bench(ctx, dut):
         assert await access(ctx, dut.bus, 0x18) == 0x3456_789A
@@ -83,6 +85,7 @@ def test_wide_register():
     simulate(RegisterFile(BLOCK), bench)
 
 
+@pytest.mark.gates("registers")
 def test_strobes():
     seen = []
 
@@ -129,6 +132,7 @@ def test_refusals():
     simulate(RegisterFile(BLOCK), bench)
 
 
+@pytest.mark.gates("registers")
 def test_setting_wins_over_clearing():
     async def setter(ctx, dut):
         # Sets the field in the one cycle in which the write takes effect.
@@ -147,6 +151,7 @@ def test_setting_wins_over_clearing():
     simulate(RegisterFile(BLOCK), bench, setter)
 
 
+@pytest.mark.gates("registers")
 def test_window():
     memory = {}
 

@@ -2,8 +2,7 @@
 //
 // Sources: Lattice, "ECP5 and ECP5-5G Memory Usage Guide" (FPGA-TN-02204): ports, widths, byte enables,
 // write modes, reset; Yosys, lattice/brams_16kd.txt and brams_map_16kd.v: which pins carry what at each
-// width, order of the bits of INITVAL. Output registers, asynchronous reset and chip select are not used by
-// Yosys and refused here.
+// width, order of the bits of INITVAL. Output registers and chip select are not used by Yosys and refused here.
 //
 // What the manual leaves undefined is made harmful: a read of bits that the other port writes at the same
 // edge gives pseudo-random bits, so that a netlist which relies on them fails.
@@ -102,30 +101,41 @@ module DP16KD (
     parameter [319:0] INITVAL_3E = 320'b0;
     parameter [319:0] INITVAL_3F = 320'b0;
 
-    // 16 words of 18 bits in each parameter, a word every 20 bits.
-    localparam [64 * 320 - 1:0] CONTENTS = {
-        INITVAL_3F, INITVAL_3E, INITVAL_3D, INITVAL_3C, INITVAL_3B, INITVAL_3A, INITVAL_39, INITVAL_38,
-        INITVAL_37, INITVAL_36, INITVAL_35, INITVAL_34, INITVAL_33, INITVAL_32, INITVAL_31, INITVAL_30,
-        INITVAL_2F, INITVAL_2E, INITVAL_2D, INITVAL_2C, INITVAL_2B, INITVAL_2A, INITVAL_29, INITVAL_28,
-        INITVAL_27, INITVAL_26, INITVAL_25, INITVAL_24, INITVAL_23, INITVAL_22, INITVAL_21, INITVAL_20,
-        INITVAL_1F, INITVAL_1E, INITVAL_1D, INITVAL_1C, INITVAL_1B, INITVAL_1A, INITVAL_19, INITVAL_18,
-        INITVAL_17, INITVAL_16, INITVAL_15, INITVAL_14, INITVAL_13, INITVAL_12, INITVAL_11, INITVAL_10,
-        INITVAL_0F, INITVAL_0E, INITVAL_0D, INITVAL_0C, INITVAL_0B, INITVAL_0A, INITVAL_09, INITVAL_08,
-        INITVAL_07, INITVAL_06, INITVAL_05, INITVAL_04, INITVAL_03, INITVAL_02, INITVAL_01, INITVAL_00
-    };
-
-    initial if (REGMODE_A != "NOREG" || REGMODE_B != "NOREG" || RESETMODE != "SYNC"
+    initial if (REGMODE_A != "NOREG" || REGMODE_B != "NOREG"
             || CSDECODE_A != "0b000" || CSDECODE_B != "0b000") begin
-        $display("DP16KD: this model has neither output registers nor asynchronous reset nor chip select");
+        $display("DP16KD: this model has neither output registers nor chip select");
         $finish;
     end
 
     // Rows of 36 bits, whatever the widths of the ports: a port of 18 bits takes half a row, a port of 9 a
     // quarter; narrower ones divide the lower eight bits of a quarter, the ninth is out of their reach.
     reg [35:0] memory [0:511];
-    integer row;
-    initial for (row = 0; row < 512; row = row + 1)
-        memory[row] = {CONTENTS[40 * row + 20 +: 18], CONTENTS[40 * row +: 18]};
+
+    // 16 words of 18 bits in each parameter, a word every 20 bits.
+    task fill(input integer first, input [319:0] words);
+        integer row;
+        for (row = 0; row < 8; row = row + 1)
+            memory[first + row] = {words[40 * row + 20 +: 18], words[40 * row +: 18]};
+    endtask
+
+    initial begin
+        fill(0, INITVAL_00); fill(8, INITVAL_01); fill(16, INITVAL_02); fill(24, INITVAL_03);
+        fill(32, INITVAL_04); fill(40, INITVAL_05); fill(48, INITVAL_06); fill(56, INITVAL_07);
+        fill(64, INITVAL_08); fill(72, INITVAL_09); fill(80, INITVAL_0A); fill(88, INITVAL_0B);
+        fill(96, INITVAL_0C); fill(104, INITVAL_0D); fill(112, INITVAL_0E); fill(120, INITVAL_0F);
+        fill(128, INITVAL_10); fill(136, INITVAL_11); fill(144, INITVAL_12); fill(152, INITVAL_13);
+        fill(160, INITVAL_14); fill(168, INITVAL_15); fill(176, INITVAL_16); fill(184, INITVAL_17);
+        fill(192, INITVAL_18); fill(200, INITVAL_19); fill(208, INITVAL_1A); fill(216, INITVAL_1B);
+        fill(224, INITVAL_1C); fill(232, INITVAL_1D); fill(240, INITVAL_1E); fill(248, INITVAL_1F);
+        fill(256, INITVAL_20); fill(264, INITVAL_21); fill(272, INITVAL_22); fill(280, INITVAL_23);
+        fill(288, INITVAL_24); fill(296, INITVAL_25); fill(304, INITVAL_26); fill(312, INITVAL_27);
+        fill(320, INITVAL_28); fill(328, INITVAL_29); fill(336, INITVAL_2A); fill(344, INITVAL_2B);
+        fill(352, INITVAL_2C); fill(360, INITVAL_2D); fill(368, INITVAL_2E); fill(376, INITVAL_2F);
+        fill(384, INITVAL_30); fill(392, INITVAL_31); fill(400, INITVAL_32); fill(408, INITVAL_33);
+        fill(416, INITVAL_34); fill(424, INITVAL_35); fill(432, INITVAL_36); fill(440, INITVAL_37);
+        fill(448, INITVAL_38); fill(456, INITVAL_39); fill(464, INITVAL_3A); fill(472, INITVAL_3B);
+        fill(480, INITVAL_3C); fill(488, INITVAL_3D); fill(496, INITVAL_3E); fill(504, INITVAL_3F);
+    end
 
     function [5:0] place(input integer width, input [4:0] address);
         place = (width < 36 && address[4] ? 6'd18 : 6'd0) + (width < 18 && address[3] ? 6'd9 : 6'd0)
@@ -158,8 +168,13 @@ module DP16KD (
         DIB8, DIB7, DIB6, DIB5, DIB4, DIB3, DIB2, DIB1, DIB0
     };
 
-    wire write_a = CEA & WEA & ~RSTA;
-    wire write_b = CEB & WEB & ~RSTB & (DATA_WIDTH_A != 36);
+    // A synchronous reset of the outputs stops a write; an asynchronous one does not.
+    wire clear_a = RESETMODE == "SYNC" & RSTA;
+    wire clear_b = RESETMODE == "SYNC" & RSTB;
+    wire empty_a = RESETMODE == "ASYNC" & RSTA;
+    wire empty_b = RESETMODE == "ASYNC" & RSTB;
+    wire write_a = CEA & WEA & ~clear_a;
+    wire write_b = CEB & WEB & ~clear_b & (DATA_WIDTH_A != 36);
     wire [35:0] mask_a = write_a ? reach(DATA_WIDTH_A, address_a[4:0]) : 36'b0;
     wire [35:0] mask_b = write_b ? reach(DATA_WIDTH_B, address_b[4:0]) : 36'b0;
     wire [35:0] data_a = DATA_WIDTH_A == 36 ? {upper_data, lower_data}
@@ -183,30 +198,34 @@ module DP16KD (
         if (|mask_a[17:9]) memory[address_a[13:5]][17:9] <= row_a[17:9] & ~mask_a[17:9] | data_a[17:9] & mask_a[17:9];
         if (|mask_a[26:18]) memory[address_a[13:5]][26:18] <= row_a[26:18] & ~mask_a[26:18] | data_a[26:18] & mask_a[26:18];
         if (|mask_a[35:27]) memory[address_a[13:5]][35:27] <= row_a[35:27] & ~mask_a[35:27] | data_a[35:27] & mask_a[35:27];
-        if (RSTA) read_a <= 36'b0;
+    end
+
+    always @(posedge clk_a, posedge empty_a)
+        if (empty_a | clear_a) read_a <= 36'b0;
         else if (CEA & ~WEA) begin
             read_a <= (row_a & ~clash_a | noise_a & clash_a) >> place(DATA_WIDTH_A, address_a[4:0]);
-            if (|clash_a) noise_a <= {noise_a[34:0], noise_a[35] ^ noise_a[24]};
+            noise_a <= {noise_a[34:0], noise_a[35] ^ noise_a[24]};
         end else if (CEA & WRITEMODE_A == "WRITETHROUGH")
             read_a <= (row_a & ~mask_a | data_a & mask_a) >> place(DATA_WIDTH_A, address_a[4:0]);
         else if (CEA & WRITEMODE_A == "READBEFOREWRITE")
             read_a <= row_a >> place(DATA_WIDTH_A, address_a[4:0]);
-    end
 
     always @(posedge clk_b) begin
         if (|mask_b[8:0]) memory[address_b[13:5]][8:0] <= row_b[8:0] & ~mask_b[8:0] | data_b[8:0] & mask_b[8:0];
         if (|mask_b[17:9]) memory[address_b[13:5]][17:9] <= row_b[17:9] & ~mask_b[17:9] | data_b[17:9] & mask_b[17:9];
         if (|mask_b[26:18]) memory[address_b[13:5]][26:18] <= row_b[26:18] & ~mask_b[26:18] | data_b[26:18] & mask_b[26:18];
         if (|mask_b[35:27]) memory[address_b[13:5]][35:27] <= row_b[35:27] & ~mask_b[35:27] | data_b[35:27] & mask_b[35:27];
-        if (RSTB) read_b <= 36'b0;
+    end
+
+    always @(posedge clk_b, posedge empty_b)
+        if (empty_b | clear_b) read_b <= 36'b0;
         else if (CEB & ~WEB) begin
             read_b <= (row_b & ~clash_b | noise_b & clash_b) >> place(DATA_WIDTH_B, address_b[4:0]);
-            if (|clash_b) noise_b <= {noise_b[34:0], noise_b[35] ^ noise_b[24]};
+            noise_b <= {noise_b[34:0], noise_b[35] ^ noise_b[24]};
         end else if (CEB & WRITEMODE_B == "WRITETHROUGH")
             read_b <= (row_b & ~mask_b | data_b & mask_b) >> place(DATA_WIDTH_B, address_b[4:0]);
         else if (CEB & WRITEMODE_B == "READBEFOREWRITE")
             read_b <= row_b >> place(DATA_WIDTH_B, address_b[4:0]);
-    end
 
     // Read bits beyond the width are not driven by the memory: ones, so that a use of them shows.
     function [35:0] beyond(input integer width);

@@ -10,16 +10,21 @@ from amaranth.lib.wiring import Out
 
 from tamale.gateware.accelerator import Accelerator
 
-__all__ = ["SOC_TOP", "TOP", "accelerator_verilog", "soc_verilog"]
+__all__ = ["SOC_TOP", "TOP", "AcceleratorTop", "accelerator_verilog", "soc_verilog"]
 
 #: Names of the modules.
 TOP = "tamale_accelerator"
 SOC_TOP = "tamale_soc"
 
 
-class _Top(wiring.Component):
-    """Gives the ports the names that other tools know: ``m_axi_*`` (AXI4), ``s_wb_*``
-    (Wishbone)."""
+class AcceleratorTop(wiring.Component):
+    """Accelerator whose ports have the names that other tools know: ``m_axi_*`` (AXI4), ``s_wb_*``
+    (Wishbone).
+
+    Parameters
+    ----------
+    config : Config
+    """
 
     def __init__(self, config):
         self._accelerator = accelerator = Accelerator(config)
@@ -79,7 +84,7 @@ def accelerator_verilog(config):
     ----------
     config : Config
     """
-    return _convert(_Top(config), TOP, config, "Ternary accelerator")
+    return _convert(AcceleratorTop(config), TOP, config, "Ternary accelerator")
 
 
 def soc_verilog(soc, config):

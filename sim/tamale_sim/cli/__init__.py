@@ -8,7 +8,7 @@ from tamale_model.readers import CheckpointError
 from tamale_model.tokenizer import TokenizerError
 
 from ..board import BoardError
-from . import bench, build, generate, inspect, pack, quantise, run, synth, test
+from . import bench, build, gates, generate, inspect, pack, quantise, run, synth, test
 
 __all__ = ["main"]
 
@@ -23,6 +23,7 @@ examples:
   tamale synth array --config ulx3s            area and clock of one block on ECP5
   tamale build --board ulx3s-85f               a bitstream for a board
   tamale bench --recorded                      the figures that this version reached
+  tamale gates reader                          tests of one block on its netlist
   tamale test                                  every test
 """
 
@@ -36,7 +37,7 @@ def main(argv=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (run, inspect, generate, pack, quantise, synth, build, bench, test):
+    for module in (run, inspect, generate, pack, quantise, synth, build, bench, gates, test):
         module.add(subparsers)
     args = parser.parse_args(argv)
     try:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["add", "run"]
+__all__ = ["add", "checkout", "run"]
 
 
 def add(subparsers):
@@ -23,14 +23,25 @@ def add(subparsers):
     parser.set_defaults(run=run)
 
 
-def run(args):
-    """Run the command."""
+def checkout():
+    """Return the folder of the repository.
+
+    Raises
+    ------
+    FileNotFoundError
+        If this is an installation without tests.
+    """
     root = Path(__file__).absolute().parents[3]
     if not (root / "tests").is_dir():
         raise FileNotFoundError(
             "the tests are part of a checkout; clone the repository to run them"
         )
+    return root
+
+
+def run(args):
+    """Run the command."""
     command = [sys.executable, "-m", "pytest", "-n", args.jobs, *args.arguments]
     if not args.long:
         command += ["-m", "not long"]
-    return subprocess.run(command, cwd=root).returncode
+    return subprocess.run(command, cwd=checkout()).returncode
