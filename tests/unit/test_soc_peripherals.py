@@ -15,7 +15,6 @@ from tamale.soc.timer import Timer
 from tamale.soc.uart import Uart
 
 
-@pytest.mark.gates("peripherals")
 def test_ram():
     image = bytes(range(1, 12))
     seed = 1
