@@ -29,14 +29,14 @@ CELLS = Path(__file__).parent / "cells"
 #: Models that come with Yosys, by file.
 YOSYS_CELLS = {
     "common_sim.vh": (
-        "LUT2", "LUT4", "PFUMX", "L6MUX21", "TRELLIS_FF", "TRELLIS_DPR16X4", "TRELLIS_IO", "INV",
-        "VLO", "VHI",
+        "LUT2", "LUT4", "PFUMX", "L6MUX21", "TRELLIS_FF", "TRELLIS_DPR16X4", "INV", "VLO",
+        "VHI",
     ),
     "ccu2c_sim.vh": ("CCU2C",),
 }  # fmt: skip
 
 #: Raise this when the way of building changes, so that older netlists are not taken for new ones.
-_RECIPE = 4
+_RECIPE = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +164,7 @@ def write(path, top, root, *, edit=None):
         if not (directory / f"{top}.v").exists():
             directory.mkdir(exist_ok=True)
             _write(directory / f"{top}.json", text)
-            _write_verilog(directory, top, module["ports"])
+            _write_verilog(directory, top, module)
     cells = collections.Counter(cell["type"] for cell in module["cells"].values())
     ports = tuple(module["ports"])
     return Netlist(directory / f"{top}.v", directory / f"{top}.json", dict(cells), ports)
@@ -199,8 +199,20 @@ def _is_top(module):
     return int(module["attributes"].get("top", "0"), 2)
 
 
-def _write_verilog(directory, top, ports):
+def _write_verilog(directory, top, module):
     """Write ``<top>.v`` beside ``<top>.json``."""
+    ports = module["ports"]
+    # The pin of a pad is bidirectional whatever the pad does.
+    pins = {
+        bit
+        for cell in module["cells"].values()
+        if cell["type"] == "TRELLIS_IO"
+        for bit in cell["connections"]["B"]
+    }
+    directions = {
+        name: "inout" if pins & set(port["bits"]) else port["direction"]
+        for name, port in ports.items()
+    }
     # Of the other modules, black boxes, it would otherwise write the ports.
     script = (
         f"read_json {top}.json; delete {top}/t:$scopeinfo; rename {top} {top}_cells; "
@@ -210,13 +222,17 @@ def _write_verilog(directory, top, ports):
     # A backslash and a blank around each name, which may be a keyword.
     lines = [f"module {top}(" + ", ".join(f"\\{name} " for name in ports) + ");"]
     for name, port in ports.items():
-        lines.append(f"  {port['direction']} [{len(port['bits']) - 1}:0] \\{name} ;")
+        lines.append(f"  {directions[name]} [{len(port['bits']) - 1}:0] \\{name} ;")
     connections = ", ".join(f".\\{name} (\\{name} )" for name in ports)
     lines.append(f"  {top}_cells cells ({connections});")
     lines += ["endmodule", ""]
     cells = directory / f"{top}.cells.v"
     # Carry outputs that lead nowhere, see `carry.trim_carry_ends`.
     text = re.sub(r"\.COUT\(1'h?x\)", ".COUT()", cells.read_text())
+    for name, direction in directions.items():
+        if direction == "inout":
+            declaration = rf"^  (?:input|output|inout) ((?:\[\S+\] )?{re.escape(name)} ?;)$"
+            text = re.sub(declaration, r"  inout \1", text, flags=re.MULTILINE)
     _write(directory / f"{top}.v", "\n".join(lines) + text)
     cells.unlink()
 

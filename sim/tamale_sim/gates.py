@@ -1,7 +1,10 @@
 """The simulated board with the netlist of a real one: the FPGA cell by cell, pads included."""
 
+import gc
 import json
+import warnings
 
+from amaranth.hdl import UnusedElaboratable
 from tamale.gateware.sdram import PARTS
 from tamale.soc.system import build_memory, build_soc
 from tamale_fpga import build as boards_build
@@ -50,7 +53,11 @@ def build(board, config, *, edit=None, progress=None):
     wanted = [config.clock_hz, config.cpu_clock_hz][: len(clocks)]
     if clocks != wanted:
         raise ValueError(f"the PLL of the netlist makes {clocks} Hz, not {wanted} Hz")
-    parameters = memory.chip_parameters(build_memory(config, build_soc(config)))
+    with warnings.catch_warnings():
+        # The controller is in the netlist; this one only tells its timing.
+        warnings.simplefilter("ignore", UnusedElaboratable)
+        parameters = memory.chip_parameters(build_memory(config, build_soc(config)))
+        gc.collect()
     part = PARTS[config.sdram_part]
     known = {name: pins for name, pins in _PINS.items() if name in made.ports}
     text = _BOARD.format(
@@ -81,16 +88,16 @@ def _cell(made, port):
 
 #: Pins of the netlist, and what they are wired to; inputs that are not here float.
 _PINS = {
-    "clk25_0__io": "clk",
+    "clk25_0__io": "oscillator",
     "uart_0__tx__io": "uart_tx",
-    "uart_0__rx__io": "uart_rx",
+    "uart_0__rx__io": "receive",
     "led_3__io": "halted",
     **{f"sdram_0__{name}__io": name for name in ("cs", "ras", "cas", "we", "ba", "a", "dqm", "dq")},
     "sdram_0__clk_en__io": "cke",
     "sdram_0__clk__io": "memory_clk",
     # Pull-ups, where there is neither flash nor card.
-    "spi_flash_0__cipo__io": "1'b1",
-    "sd_card_spi_0__cipo__io": "1'b1",
+    "spi_flash_0__cipo__io": "pulled_up",
+    "sd_card_spi_0__cipo__io": "pulled_up",
 }
 
 #: What `harness.cpp` runs. The names of the clocks are those that `EHXPLLL.v` knows.
@@ -105,6 +112,7 @@ module board (
     output [31:0] logit_value,
     output [16:0] activity
 );
+    wire oscillator = clk, receive = uart_rx, pulled_up = 1'b1;
     wire pll_clkop = clk, pll_clkos = cpu_clk;
     wire cke, cs, ras, cas, we, dq_driven, memory_clk;
     wire [{bank}:0] ba;

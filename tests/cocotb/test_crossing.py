@@ -10,6 +10,7 @@ from tamale_sim import runner
 PERIODS = [(12500, 20000), (10000, 10026), (20000, 6666), (10000, 10000)]
 
 
+@pytest.mark.gates("crossing")
 @pytest.mark.parametrize("periods", PERIODS)
 def test_axi(periods):
     crossing = AxiCrossing(axi.Signature(data_width=32), "cpu")
@@ -19,6 +20,7 @@ def test_axi(periods):
     )
 
 
+@pytest.mark.gates("crossing")
 @pytest.mark.parametrize("periods", PERIODS)
 def test_wishbone(periods):
     crossing = WishboneCrossing(wishbone.target(4096), "cpu")

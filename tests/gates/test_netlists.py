@@ -198,6 +198,6 @@ def test_models_of_cells():
     sources = netlist.cell_sources(runner.build_root())
     text = "".join(path.read_text() for path in sources)
     own = sorted(path.stem for path in netlist.CELLS.glob("*.v"))
-    assert own == ["DCCA", "DP16KD", "EHXPLLL", "MULT18X18D", "ODDRX1F", "USRMCLK"]
+    assert own == ["DCCA", "DP16KD", "EHXPLLL", "MULT18X18D", "ODDRX1F", "TRELLIS_IO", "USRMCLK"]
     for cell in [*sum(netlist.YOSYS_CELLS.values(), ()), *own]:
         assert text.count(f"\nmodule {cell}") + text.startswith(f"module {cell}") == 1, cell
