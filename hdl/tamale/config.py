@@ -79,6 +79,8 @@ class Config:
         Where the flash holds the memory image, behind the bitstreams.
     memory : str
         ``sdram`` (16-bit single data rate, timing of ``sdram_part``) or ``ideal``.
+    memory_width : int
+        Bits that the memory moves in a clock: 16 for the SDRAM, up to ``bus_width`` for the ideal one.
     sdram_part : str
         A key of ``tamale.gateware.sdram.PARTS``.
     memory_bytes : int
@@ -113,6 +115,7 @@ class Config:
     storage: bool = False
     flash_image_offset: int = 0x400000
     memory: str = "sdram"
+    memory_width: int = 16
     sdram_part: str = "IS42S16160G-7"
     memory_bytes: int = 32 << 20
     board: str = "simulation"
@@ -197,6 +200,16 @@ class Config:
 
         require("cpu", self.cpu in CPUS, f"known cores are {', '.join(CPUS)}")
         require("memory", self.memory in ("sdram", "ideal"), "use sdram or ideal")
+        require(
+            "memory_width",
+            _power_of_two(self.memory_width) and 16 <= self.memory_width <= self.bus_width,
+            f"use a power of two from 16 to bus_width = {self.bus_width}",
+        )
+        require(
+            "memory_width",
+            self.memory == "ideal" or self.memory_width == 16,
+            "the SDRAM moves 16 bits; use 16, or the ideal memory",
+        )
         require("sdram_part", self.sdram_part in PARTS, f"known parts are {', '.join(PARTS)}")
         require(
             "memory_bytes",

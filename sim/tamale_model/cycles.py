@@ -60,7 +60,7 @@ class Memory:
 
 def memory_of(config):
     """Return the `Memory` of a configuration."""
-    per_beat = max(1.0, config.bus_width / 16)
+    per_beat = config.bus_width / config.memory_width
     if config.memory == "ideal":
         return Memory(per_beat, 8, 0.0)
     from tamale.gateware.sdram import PARTS

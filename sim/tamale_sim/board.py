@@ -48,7 +48,7 @@ class BoardTop(wiring.Component):
     Parameters
     ----------
     config : Config
-        ``memory`` chooses between the SDRAM and an ideal memory of the same peak bandwidth.
+        ``memory`` chooses between the SDRAM and an ideal memory, which moves ``memory_width`` bits.
     soc : Soc
         With its firmware.
     errors : range, optional
@@ -113,7 +113,7 @@ class BoardTop(wiring.Component):
                 addr_width=port.addr_width,
                 id_width=port.id_width,
                 size=config.memory_bytes,
-                beats_every=max(1, config.bus_width // 16),
+                beats_every=config.bus_width // config.memory_width,
                 errors=self._errors,
             )
         wiring.connect(m, soc.axi, ram.axi)
@@ -143,7 +143,7 @@ class BoardTop(wiring.Component):
             seen[Activity.MEMORY_DATA] = ram.read_word | ram.write_word
             seen[Activity.MEMORY_REFRESH] = ram.refreshing
         else:  # a beat takes the time of as many words as it holds
-            words = max(1, self._config.bus_width // 16)
+            words = self._config.bus_width // self._config.memory_width
             left = Signal(range(words + 1))
             with m.If(self.memory_beat):
                 m.d.sync += left.eq(words - 1)

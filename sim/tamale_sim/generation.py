@@ -35,11 +35,8 @@ class Token:
 
 
 def peak_bytes_per_cycle(config):
-    """Bytes that the memory moves in a cycle at best: the 16-bit SDRAM's two.
-
-    The ideal memory has the same peak, so that the two are comparable.
-    """
-    return 2
+    """Bytes that the memory moves in a cycle at best."""
+    return config.memory_width // 8
 
 
 class Generation:
