@@ -80,7 +80,8 @@ class Config:
     memory : str
         ``sdram`` (16-bit single data rate, timing of ``sdram_part``) or ``ideal``.
     memory_width : int
-        Bits that the memory moves in a clock: 16 for the SDRAM, up to ``bus_width`` for the ideal one.
+        Bits that the memory moves in a clock: 16 for the SDRAM, up to ``bus_width`` for the
+        ideal memory.
     sdram_part : str
         A key of ``tamale.gateware.sdram.PARTS``.
     memory_bytes : int

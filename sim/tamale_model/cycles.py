@@ -13,6 +13,7 @@ import math
 
 from tamale import isa
 from tamale.gateware.array import FIRST_BEAT, group_latency, group_spacing
+from tamale.gateware.bursts import burst_beats
 from tamale.isa import Bound, Destination, Op, ScalarOp, Source
 
 __all__ = ["Memory", "Prediction", "memory_of", "predict"]
@@ -96,8 +97,9 @@ class _Stream:
     def __init__(self, config, memory):
         self._rate = memory.cycles_per_beat / (1 - memory.refresh)
         self._latency = memory.latency + _READER_LATENCY
-        # A burst is asked for only when all of it fits, so the last burst's room is not usable.
-        self._capacity = max(_PIECE, config.fifo_beats - min(256, config.fifo_beats // 2))
+        # A burst is asked for only when all of it fits, so half a burst's room is empty on average.
+        burst = min(burst_beats(config), config.fifo_beats // 2)
+        self._capacity = max(_PIECE, config.fifo_beats - burst // 2)
         self._taken = collections.deque()  # (beats up to here, time at which they have left)
         self._room_from = 0.0
         self._delivered = 0

@@ -16,7 +16,7 @@ from tamale_model.program import Compiler
 from tamale_model.readers import structure
 from tamale_model.readers.graphs import shapes
 
-__all__ = ["Fit", "Traffic", "cache_bytes", "fit", "stand_in", "traffic"]
+__all__ = ["Fit", "Traffic", "cache_bytes", "fit", "stand_in", "token_cycles", "traffic"]
 
 #: Rows of the vocabulary of the stand-in; a whole number of every tile.
 _ROWS = 512
@@ -219,7 +219,7 @@ def fit(config, skeleton, plans, positions):
     except ValueError as error:
         reasons.append(str(error).removeprefix(f"{graph.name}: ").removeprefix(f"{graph.name} "))
     if not reasons:
-        predicted = _cycles(config, arguments, context, positions)
+        predicted = token_cycles(config, arguments, context, positions)
     return Fit(
         configuration=config.name,
         board=config.board,
@@ -233,15 +233,30 @@ def fit(config, skeleton, plans, positions):
     )
 
 
-def _cycles(config, arguments, context, positions):
-    """Predicted cycles of a token: the stand-ins', extrapolated over layers and vocabulary."""
+def token_cycles(config, arguments, context, positions, *, sequences=1, memory=None):
+    """Return the predicted cycles of a token: the stand-ins', extrapolated over layers and rows.
+
+    Parameters
+    ----------
+    config : Config
+    arguments : tuple
+        The first four of `stand_in`.
+    context : int
+        Positions of a sequence.
+    positions : int
+        In the token's context, itself included.
+    sequences : int
+        Sequences of which each gets a token in the same sweep, all of this length.
+    memory : cycles.Memory, optional
+        That of the configuration when left out.
+    """
     graph = arguments[0]
+    job = Job([Slot(0, positions - 1, 0)] * sequences)
 
     def run(layers, rows):
         compiler = Compiler(config, stand_in(*arguments, layers, rows), context)
-        program = compiler.compile(lambda data, is_head: None).program
-        job = Job([Slot(0, positions - 1, 0)])
-        return cycles.predict(config, list(program), job).cycles
+        program = list(compiler.compile().program)
+        return cycles.predict(config, program, job, memory).cycles
 
     base = run(1, _ROWS)
     layer, rows = run(2, _ROWS) - base, run(1, 2 * _ROWS) - base

@@ -1,8 +1,8 @@
 """The cycle model's predictions beside what the RTL took: cases, recorded results, errors.
 
 The cases are data (``data/predictions.toml``). `tamale_sim.bench.predictions` runs them; what it
-measured is recorded in ``data/predictions.json``, cycles only: the prediction is made anew each time,
-so a change of the cycle model shows at once.
+measured is recorded in ``data/predictions.json``, cycles only: the prediction is made anew each
+time, so a change of the cycle model shows at once.
 """
 
 import dataclasses
@@ -101,7 +101,7 @@ def _program(config, name, shape):
     """Program of a model: nothing is packed, for only the commands matter."""
     model = _model(name, shape)
     context = min(model.graph.context, config.max_context)
-    return list(Compiler(config, model, context).compile(lambda data, is_head: None).program)
+    return list(Compiler(config, model, context).compile().program)
 
 
 def predict(case):

@@ -1,4 +1,4 @@
-"""Models of a given shape with random weights: for runs whose time matters and whose text does not."""
+"""Models of a shape with random weights: for runs whose time matters and whose text does not."""
 
 import numpy as np
 from tamale.codes import limit

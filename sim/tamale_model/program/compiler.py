@@ -109,14 +109,14 @@ class Compiler:
             f"weights of {planes} planes need max_planes >= {planes}, it is {config.max_planes}",
         )
 
-    def compile(self, stream):
+    def compile(self, stream=None):
         """Emit everything.
 
         Parameters
         ----------
-        stream : callable
+        stream : callable, optional
             Called with each piece of the sweep as bytes, in order, and whether it belongs to the
-            head.
+            head. Without it no matrix is packed: only the program is wanted.
 
         Returns
         -------
@@ -126,7 +126,8 @@ class Compiler:
         bits = attention_precision(
             self.graph, self.survey, self.config.value_planes, blocks.head_block
         )
-        blocks.out = lambda data: stream(data, False)
+        if stream is not None:
+            blocks.out = lambda data: stream(data, False)
         self._prologue(blocks, *bits)
         blocks.emit(Op.LOOP, level=0, count=self.graph.layers)
         start = len(blocks.commands)
@@ -139,7 +140,8 @@ class Compiler:
                 # `survey` has made sure of it.
                 raise AssertionError(f"the commands of layer {number} differ")
         blocks.emit(Op.NEXT, level=0)
-        blocks.out = lambda data: stream(data, True)
+        if stream is not None:
+            blocks.out = lambda data: stream(data, True)
         self._head(blocks)
         program = blocks.commands
         if len(program) > self.config.program_commands:

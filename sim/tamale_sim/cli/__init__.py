@@ -8,7 +8,7 @@ from tamale_model.readers import CheckpointError
 from tamale_model.tokenizer import TokenizerError
 
 from ..board import BoardError
-from . import bench, build, gates, generate, inspect, pack, quantise, run, synth, test
+from . import bench, build, explore, gates, generate, inspect, pack, quantise, run, synth, test
 
 __all__ = ["main"]
 
@@ -24,6 +24,7 @@ examples:
   tamale build --board ulx3s-85f               a bitstream for a board
   tamale bench --recorded                      the figures that this version reached
   tamale gates reader                          tests of one block on its netlist
+  tamale explore essay                         the essay's claims, with arithmetic and verdict
   tamale test                                  every test
 """
 
@@ -37,7 +38,7 @@ def main(argv=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (run, inspect, generate, pack, quantise, synth, build, bench, gates, test):
+    for module in (run, inspect, generate, pack, quantise, synth, build, bench, gates, explore, test):
         module.add(subparsers)
     args = parser.parse_args(argv)
     try:

@@ -1,0 +1,85 @@
+"""The blocks that the area model of chips is fitted to, synthesised one by one, resumably."""
+
+import hashlib
+import json
+import os
+import tomllib
+from importlib import resources
+from pathlib import Path
+
+from tamale import config as configuration
+
+from tamale_fpga import ecp5, liberty
+from tamale_fpga.blocks import BLOCKS
+
+__all__ = ["points", "run"]
+
+
+def points():
+    """Return the list of (block, changes of preset ulx3s) in ``synthesis.toml``."""
+    text = (resources.files("tamale_model.explore") / "data" / "synthesis.toml").read_text()
+    return [(block, entry) for block, entries in tomllib.loads(text).items() for entry in entries]
+
+
+#: Widest bus for which a point is synthesised for ECP5 too: wider ones do not fit its parts.
+_ECP5_BUS = 128
+
+
+def run(arguments):
+    """Synthesise one point for a chip and for ECP5, or find it from before.
+
+    Parameters
+    ----------
+    arguments : tuple
+        (block, changes, folder for builds, Liberty library).
+
+    Returns
+    -------
+    dict
+        ``block``, ``changes``, what `liberty.measure` returns, and ``ecp5``: ``lut4``, ``ff``,
+        ``ebr``, ``dsp``, or None where the block is too wide for it.
+    """
+    block, changes, root, library = arguments
+    config = configuration.load("ulx3s").replace(**changes)
+    folder = Path(root) / "liberty"
+
+    def chip():
+        return liberty.measure(_component(block, config), folder / f"chip.{os.getpid()}", library)
+
+    def fpga():
+        component = None if block == "cpu" else BLOCKS[block](config)
+        if component is None or config.bus_width > _ECP5_BUS:
+            return None
+        cells = ecp5.synthesise(component, "block", folder / f"ecp5.{os.getpid()}")
+        return {
+            "lut4": ecp5.lut4_slots(cells),
+            "ff": cells.get("TRELLIS_FF", 0),
+            "ebr": cells.get("DP16KD", 0) + cells.get("PDPW16KD", 0),
+            "dsp": cells.get("MULT18X18D", 0),
+        }
+
+    result = {"block": block, "changes": changes}
+    result |= _cached(folder, (block, config, Path(library).read_bytes()), chip)
+    return result | {"ecp5": _cached(folder, (block, config, "ecp5"), fpga)}
+
+
+def _cached(folder, key, make):
+    """Return what ``make`` gives, kept by its key and the sources of the hardware."""
+    digest = hashlib.sha256(repr(key).encode())
+    for file in sorted(Path(str(resources.files("tamale"))).rglob("*.py")):
+        digest.update(file.read_bytes())
+    cache = folder / f"{key[0]}.{digest.hexdigest()[:16]}.json"
+    if not cache.is_file():
+        text = json.dumps(make())
+        part = cache.with_suffix(f".{os.getpid()}.part")
+        part.write_text(text)
+        part.replace(cache)
+    return json.loads(cache.read_text())
+
+
+def _component(block, config):
+    if block != "cpu":
+        return BLOCKS[block](config)
+    import pythondata_cpu_vexriscv
+
+    return Path(pythondata_cpu_vexriscv.data_location) / "VexRiscv.v"
