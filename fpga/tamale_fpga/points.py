@@ -11,6 +11,7 @@ from tamale import config as configuration
 
 from tamale_fpga import ecp5, liberty
 from tamale_fpga.blocks import BLOCKS
+from tamale_fpga.tools import ToolError
 
 __all__ = ["points", "run"]
 
@@ -37,7 +38,7 @@ def run(arguments):
     -------
     dict
         ``block``, ``changes``, what `liberty.measure` returns, and ``ecp5``: ``lut4``, ``ff``,
-        ``ebr``, ``dsp``, or None where the block is too wide for it.
+        ``ebr``, ``dsp``, or None where the block is too wide for it or its synthesis fails.
     """
     block, changes, root, library = arguments
     config = configuration.load("ulx3s").replace(**changes)
@@ -47,10 +48,14 @@ def run(arguments):
         return liberty.measure(_component(block, config), folder / f"chip.{os.getpid()}", library)
 
     def fpga():
-        component = None if block == "cpu" else BLOCKS[block](config)
-        if component is None or config.bus_width > _ECP5_BUS:
+        if block == "cpu" or config.bus_width > _ECP5_BUS:
             return None
-        cells = ecp5.synthesise(component, "block", folder / f"ecp5.{os.getpid()}")
+        try:
+            folder_ecp5 = folder / f"ecp5.{os.getpid()}"
+            cells = ecp5.synthesise(BLOCKS[block](config), "block", folder_ecp5)
+        except ToolError:
+            # Yosys' ABC ends without a word on some blocks; the model of area does without them.
+            return None
         return {
             "lut4": ecp5.lut4_slots(cells),
             "ff": cells.get("TRELLIS_FF", 0),

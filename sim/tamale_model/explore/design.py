@@ -55,6 +55,19 @@ def reference(platform, world, workload=None, *, positions=2048):
             "board or "
             "a chip"
         )
+    config = _start(platform, world)
+    while True:
+        try:
+            return fit_memories(config, workload, positions)
+        except DataError:
+            # Every vector has a part of the scratchpad: fewer may do where four do not.
+            if config.vectors == 1:
+                raise
+            config = config.replace(vectors=config.vectors // 2)
+
+
+def _start(platform, world):
+    """The reference before its memories are sized."""
     if platform.kind == "fpga":
         config = configuration.load(platform.preset)
         clock = round(1e6 * platform.clock.value)
@@ -66,12 +79,12 @@ def reference(platform, world, workload=None, *, positions=2048):
                 memory="ideal", memory_width=width, bus_width=max(config.bus_width, 2 * width),
                 memory_bytes=min(1 << 30, max(1 << 16, size)),
             )  # fmt: skip
-        return fit_memories(config, workload, positions)
+        return config
     clock = round(1e6 * world[f"process.{platform.process}.clock"].value)
     per_cycle = 8e9 * platform.bandwidth.value / clock
     bus = _power_of_two(HEADROOM * per_cycle, _NARROWEST, _WIDEST)
     width = min(bus, _power_of_two(per_cycle / 2**0.5, 16, _WIDEST))
-    config = Config(
+    return Config(
         name=platform.name,
         board=platform.name,
         bus_width=bus,
@@ -91,7 +104,6 @@ def reference(platform, world, workload=None, *, positions=2048):
         uart_baud=1_000_000,
         max_outstanding=8,
     )
-    return fit_memories(config, workload, positions)
 
 
 def fit_memories(config, workload, positions):

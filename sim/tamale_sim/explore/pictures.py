@@ -40,6 +40,7 @@ def roofline(world):
     """Attainable operations against operations per byte, a line for every platform."""
     figure, axis = _figure(7.2, 6)
     intensity = np.geomspace(2, 2000, 200)
+    ends = []
     for platform in world.platforms.values():
         peak = platform.bandwidth.value * platform.efficiency.value * 1e9
         rate = peak * intensity
@@ -58,10 +59,7 @@ def roofline(world):
             rate = np.minimum(rate, roof)
         style = "--" if platform.name.startswith("essay-") else "-"
         axis.plot(intensity, rate / 1e12, style, color=_KINDS[platform.kind], linewidth=1.1)
-        axis.annotate(
-            platform.name, (intensity[-1], rate[-1] / 1e12), xytext=(3, 0), fontsize=6,
-            textcoords="offset points", va="center", color=_KINDS[platform.kind],
-        )  # fmt: skip
+        ends.append((rate[-1] / 1e12, platform.name, _KINDS[platform.kind]))
     card = world.workloads["dense-14b"]
     for vectors in (1, 4, 16):
         moved = sum(card.token_bytes(Storage.trits(), 2048, vectors).values())
@@ -69,9 +67,15 @@ def roofline(world):
         axis.axvline(at, color="black", linewidth=0.6, linestyle=":")
         axis.text(at, 1.01, f"{vectors} vector{'s' * (vectors > 1)}", fontsize=7, rotation=40,
                   transform=axis.get_xaxis_transform())  # fmt: skip
+    # Labels that would lie upon each other move up.
+    least = 0.0
+    for value, name, colour in sorted(ends):
+        least = max(value, least * 1.32)
+        axis.annotate(name, (intensity[-1], value), xytext=(intensity[-1] * 1.15, least),
+                      fontsize=6, va="center", color=colour)  # fmt: skip
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.set_xlim(2, 9000)
+    axis.set_xlim(2, 20000)
     axis.set_xlabel("operations per byte (dotted: 14 B ternary, vectors that share a sweep)")
     axis.set_ylabel("Tops/s")
     for kind, colour in _KINDS.items():
@@ -176,6 +180,7 @@ def energy_stack(world, context=2048):
         left += sizes
     axis.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=7)
     axis.invert_yaxis()
+    axis.margins(x=0.05)
     axis.set_xlabel(f"mJ a token on {platform.title}, {context:,} positions")
     axis.legend(fontsize=7, frameon=False)
     return figure
@@ -199,7 +204,11 @@ def prediction_errors(compared):
 def area_stack(world):
     """mm2 of each chip platform's die, by part."""
     figure, axis = _figure(7.2, 3.2)
-    chips = [p for p in world.platforms.values() if p.kind == "chip" and p.process == "28nm"]
+    chips = [
+        p
+        for p in world.platforms.values()
+        if p.kind == "chip" and p.process == "28nm" and not p.name.startswith("essay-")
+    ]
     parts = [market.chip_area(p, world) for p in chips]
     left = np.zeros(len(chips))
     for name, colour in zip(silicon.AREA, _COLOURS, strict=False):
