@@ -7,7 +7,7 @@ import tomllib
 from importlib import resources
 from pathlib import Path
 
-from tamale import config as configuration
+from tamale.config import Config
 
 from tamale_fpga import ecp5, liberty
 from tamale_fpga.blocks import BLOCKS
@@ -17,7 +17,7 @@ __all__ = ["points", "run"]
 
 
 def points():
-    """Return the list of (block, changes of preset ulx3s) in ``synthesis.toml``."""
+    """Return the list of (block, fields of its configuration) in ``synthesis.toml``."""
     text = (resources.files("tamale_model.explore") / "data" / "synthesis.toml").read_text()
     return [(block, entry) for block, entries in tomllib.loads(text).items() for entry in entries]
 
@@ -41,7 +41,7 @@ def run(arguments):
         ``ebr``, ``dsp``, or None where the block is too wide for it or its synthesis fails.
     """
     block, changes, root, library = arguments
-    config = configuration.load("ulx3s").replace(**changes)
+    config = Config(**changes)
     folder = Path(root) / "liberty"
 
     def chip():

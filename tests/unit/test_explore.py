@@ -237,7 +237,7 @@ def test_memories_are_those_of_the_synthesised_blocks():
     recorded = silicon.recorded()["points"]
     checked = 0
     for point in recorded:
-        config = configuration.load("ulx3s").replace(**point["changes"])
+        config = configuration.Config(**point["changes"])
         bits = sum(words * width for words, width, *_ in point["macros"])
         if point["block"] == "engine":
             # Beside activation memory there is a queue of small numbers.
@@ -266,7 +266,7 @@ def test_block_rams_of_the_measured_engines():
     # docs/developer/engine.md: 20 x 4 with one and with four rows, 80 x 4.
     from tamale_model.explore.silicon import _activation_ebr
 
-    base = configuration.load("ulx3s")
+    base = configuration.Config()
     for changes, expected in (
         ({"tile_rows": 1}, 20), ({}, 96), ({"tile_rows": 1, "bus_width": 128}, 40),
     ):  # fmt: skip

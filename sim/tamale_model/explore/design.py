@@ -7,7 +7,7 @@ from tamale.config import Config
 
 from tamale_model.explore.quantity import DataError
 
-__all__ = ["HEADROOM", "engines", "fit_memories", "reference", "start_config"]
+__all__ = ["HEADROOM", "engines", "fit_memories", "reference"]
 
 #: How much faster than its memory an array should be, so that a backlog drains.
 HEADROOM = 1.25
@@ -18,11 +18,6 @@ _WIDEST, _NARROWEST = 512, 32
 
 def _power_of_two(value, least, most):
     return min(most, max(least, 1 << max(0, math.ceil(math.log2(value)))))
-
-
-def start_config():
-    """Return the configuration that synthesised points are changes of: preset ulx3s."""
-    return configuration.load("ulx3s")
 
 
 def engines(platform, world):

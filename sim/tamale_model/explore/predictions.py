@@ -80,8 +80,9 @@ def cases():
     data = tomllib.loads((_DATA / "predictions.toml").read_text())
     configs = {}
     for name, changes in data["configurations"].items():
-        base = configuration.load(changes.pop("preset"))
-        configs[name] = base.replace(**{**changes, "name": name})
+        preset = changes.pop("preset", None)
+        base = configuration.load(preset) if preset else configuration.Config(**data["base"])
+        configs[name] = base.replace(**changes, name=name)
     models = {name: tuple(sorted(shape.items())) for name, shape in data["models"].items()}
     return [
         Case(
@@ -134,6 +135,18 @@ def recorded():
     return json.loads(RECORDED.read_text())["results"] if RECORDED.is_file() else {}
 
 
+def _same(result, case):
+    """Whether a result was measured with a case's configuration and model.
+
+    Fields that configurations did not have then must have their default; names do not matter.
+    """
+    mine = dataclasses.asdict(case.config)
+    then = dataclasses.asdict(configuration.Config()) | result["configuration"]
+    for name in ("name", "board"):
+        mine[name] = then[name] = ""
+    return mine == then and (result["tokens"], result["shape"]) == (case.tokens, dict(case.shape))
+
+
 def compare(results=None):
     """Return a `Compared` for every case.
 
@@ -146,9 +159,7 @@ def compare(results=None):
     compared = []
     for case in cases():
         result = results.get(case.name)
-        if result and (result["configuration"], result["tokens"], dict(result["shape"])) != (
-            case.config.to_toml(), case.tokens, dict(case.shape),
-        ):  # fmt: skip
+        if result and not _same(result, case):
             result = None
         compared.append(
             Compared(case, predict(case), result and result["cycles"],

@@ -56,7 +56,7 @@ def record(library, points):
 
 
 def _config(changes):
-    return configuration.load("ulx3s").replace(**changes)
+    return configuration.Config(**changes)
 
 
 @functools.cache
@@ -113,7 +113,7 @@ def gates(config):
 def gates_per_mac():
     """Gates that a multiplication a cycle adds to the array, with registers and accumulator."""
     few, many = (
-        gates(configuration.load("ulx3s").replace(bus_width=128, tile_rows=1, vectors=vectors))
+        gates(configuration.Config(bus_width=128, tile_rows=1, vectors=vectors))
         for vectors in (4, 8)
     )
     return (many["engine"] - few["engine"]) / (80 * 4)

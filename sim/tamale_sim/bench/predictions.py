@@ -1,5 +1,6 @@
 """Measures the cycle model's cases on the simulated board, one after the other, resumably."""
 
+import dataclasses
 import hashlib
 import json
 from importlib import resources
@@ -41,7 +42,7 @@ def _run(case, folder, progress):
     finally:
         file.unlink()
     return {
-        "configuration": case.config.to_toml(),
+        "configuration": dataclasses.asdict(case.config),
         "shape": dict(case.shape),
         "tokens": case.tokens,
         "cycles": result.job_cycles,

@@ -479,7 +479,7 @@ def _area(args, known):
         return
     rows = [
         (
-            r["block"], ", ".join(f"{k} = {v}" for k, v in r["changes"].items()) or "ulx3s",
+            r["block"], ", ".join(f"{k} = {v}" for k, v in r["changes"].items()) or "default",
             f"{r['gates']:,.0f}", f"{r['register_gates']:,.0f}",
             f"{sum(words * width for words, width, *_ in r['macros']):,}",
             f"{r['ecp5']['lut4']:,}" if r["ecp5"] else "",
