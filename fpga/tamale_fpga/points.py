@@ -32,7 +32,8 @@ def run(arguments):
     Parameters
     ----------
     arguments : tuple
-        (block, changes, folder for builds, Liberty library).
+        (block, fields of its configuration, folder for builds, text of the Liberty library): by
+        value, for a worker may be another machine.
 
     Returns
     -------
@@ -43,6 +44,7 @@ def run(arguments):
     block, changes, root, library = arguments
     config = Config(**changes)
     folder = Path(root) / "liberty"
+    folder.mkdir(parents=True, exist_ok=True)
 
     def chip():
         return liberty.measure(_component(block, config), folder / f"chip.{os.getpid()}", library)
@@ -64,7 +66,7 @@ def run(arguments):
         }
 
     result = {"block": block, "changes": changes}
-    result |= _cached(folder, (block, config, Path(library).read_bytes()), chip)
+    result |= _cached(folder, (block, config, library), chip)
     return result | {"ecp5": _cached(folder, (block, config, "ecp5"), fpga)}
 
 

@@ -25,7 +25,8 @@ def test_round_trip_of_every_field(tmp_path):
         scratchpad_elements=65536, program_commands=300, fifo_beats=512, max_outstanding=7,
         candidates=5, cpu="vexriscv-lite", cpu_ram_bytes=32768, clock_hz=50_000_000,
         cpu_clock_hz=40_000_000, uart_baud=115200, storage=True, flash_image_offset=0x200000,
-        memory="ideal", memory_width=32, sdram_part="tiny", memory_bytes=1 << 24, board="other board",
+        memory="ideal", memory_width=32, sdram_part="tiny", memory_bytes=1 << 24,
+        board="other board",
     )  # fmt: skip
     default = Config()
     assert all(getattr(config, name) != getattr(default, name) for name in FIELDS)

@@ -102,6 +102,7 @@ def test_overrides(tmp_path, known):
         ("[workloads.dense-7b]\nlayers = 0", "layers = 0; write a whole number of at least 1"),
         ("[workloads.dense-7b.attention]\nkv_heads = 5", "32 heads do not share 5 KV heads"),
         ("[workloads.moe-20b.feed_forward]\nactive = 200", "200 of 128 experts are active"),
+        ("[workloads.dense-7b.trits]\nweights = 6", "trits.weights = 6; use 1 to 5"),
         ("[workloads.a]\nbase = 'b'", "a starts from 'b', which is not known"),
         ("x = ", "is not valid TOML"),
     ],
@@ -164,13 +165,16 @@ def test_token_bytes(known):
     assert state.cache_bytes(storage, 10) == state.cache_bytes(storage, 1000) > 0
 
 
-def test_storage_of_a_configuration():
-    config = configuration.load("ulx3s")
-    three = performance.storage_of(config)
+def test_storage_of_a_configuration(known):
+    config, card = configuration.load("ulx3s"), known.workload("dense-7b")
+    three = performance.storage_of(config, card)
     assert three.weights == pytest.approx(1.605, abs=1e-3)
     assert three.key == pytest.approx(4.8 + 16 / 128)
-    assert performance.storage_of(config, group=128).weights == pytest.approx(1.73, abs=0.01)
-    assert performance.storage_of(config.replace(code="t4"), weights=3).weights > 6
+    groups = dataclasses.replace(card, trits={"weights": 1, "head": 5, "group": 128})
+    assert performance.storage_of(config, groups).weights == pytest.approx(1.73, abs=0.01)
+    path_b = dataclasses.replace(card, trits={"weights": 3, "head": 5, "group": 0})
+    assert performance.storage_of(config.replace(code="t4"), path_b).weights > 6
+    assert path_b.storage.weights == pytest.approx(3 * card.storage.weights)
 
 
 # Speed --------------------------------------------------------------------------------------------
@@ -345,3 +349,13 @@ def test_unknown_fields(text):
 def test_values_of_another_type():
     with pytest.raises(DataError, match="values of vectors must be of type int"):
         fields.values(configuration.load("ulx3s"), "vectors=four")
+
+
+def test_estimate_meets_the_measured_accelerator(known):
+    # One row a tile, without CPU, SDRAM controller and the SoC around them.
+    config = configuration.Config(tile_rows=1)
+    sizes = silicon.ecp5_blocks(config)
+    lut4 = sum(size for block, size in sizes.items() if block != "sdram")
+    assert lut4 == pytest.approx(known["measured.accelerator_lut4"].value, rel=0.2)
+    ebr = silicon.ecp5(config)["ebr"] - silicon.cpu_ebr(config)
+    assert ebr == pytest.approx(known["measured.accelerator_ebr"].value, rel=0.1)

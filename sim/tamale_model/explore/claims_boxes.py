@@ -4,7 +4,6 @@ import math
 
 from tamale_model.explore import cost, market, performance
 from tamale_model.explore.verdict import Check, Verdict, near, pick, register, span
-from tamale_model.explore.workload import Storage
 
 __all__ = []
 
@@ -75,7 +74,7 @@ def _what(world):
     for covers, name, text in ((("200",), "dense-200b", "200 B dense"),
                                (("600",), "deepseek-v3", "671 B, 37 B active")):  # fmt: skip
         card = world.workloads[name]
-        storage = Storage.trits()
+        storage = card.storage
         moved = sum(card.token_bytes(storage, 4096).values())
         need = goal * moved / 1e9 / chip.efficiency.value
         size = card.memory_bytes(storage, 4096) / 1e9
@@ -107,8 +106,8 @@ def _batch_one(world):
         f"{rate:.1f} tokens/s; x 2 x 14 B = {2 * 14e9 * rate / 1e12:.2f} Tops/s",
         pick(near(size, 2.8e9) and near(rate, 18) and near(2 * 14e9 * rate, 0.5e12)),
     )
-    real = sum(card.token_bytes(Storage.trits(), 4096).values())
-    parts = card.token_bytes(Storage.trits(), 4096)
+    real = sum(card.token_bytes(card.storage, 4096).values())
+    parts = card.token_bytes(card.storage, 4096)
     yield Check(
         (),
         f"with a head of five trits ({parts['head'] / 1e9:.2f} GB) and a cache of 4,096 positions "
@@ -225,7 +224,7 @@ def _cluster(world):
         (device.name,),
     )
     goal = world["economics.interactive"].value
-    storage = Storage.trits()
+    storage = card.storage
     moved = sum(card.token_bytes(storage, 4096).values())
     rate = device.efficiency.value * device.bandwidth.value * 1e9 / moved
     need = goal * moved / 1e9 / device.efficiency.value

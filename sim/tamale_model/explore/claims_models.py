@@ -38,9 +38,9 @@ def _ternary_addition(world):
 @register("matmul-free")
 def _matmul_free(world):
     card = world.workloads["matmulfree-2.7b"]
-    moved = sum(card.token_bytes(Storage.trits(), 2048).values())
+    moved = sum(card.token_bytes(card.storage, 2048).values())
     other = world.workloads["bitnet-2b-4t"]
-    cache = other.cache_bytes(Storage.trits(), 4096)
+    cache = other.cache_bytes(other.storage, 4096)
     yield Check(
         (),
         f"{card.parameters() / 1e9:.2f} B parameters, {moved / 1e6:.0f} MB a token at any context; "
@@ -66,7 +66,7 @@ def _experts(world):
         pick(near(total, 671e9, 0.01) and near(active, 37e9, 0.03)),
         uses=(card.name,),
     )
-    one, many = (sum(card.token_bytes(Storage.trits(), 4096, n).values()) for n in (1, 8))
+    one, many = (sum(card.token_bytes(card.storage, 4096, n).values()) for n in (1, 8))
     yield Check(
         (),
         f"bytes a token: {one / 1e9:.2f} GB alone; eight sequences together need "
@@ -158,7 +158,7 @@ def _llama(world):
         pick(near(full, 181e9) and near(small, 21e9)),
         uses=(card.name,),
     )
-    ours = card.memory_bytes(Storage.trits(), 128000)
+    ours = card.memory_bytes(card.storage, 128000)
     yield Check(
         (),
         f"as our image with a head of five trits and a cache of three: {ours / 1e9:.1f} GB",
@@ -176,7 +176,7 @@ def _deepseek_size(world):
     yield Check(
         ("1.58", "1.4", "131"),
         f"{card.parameters() / 1e9:.0f} B x 16 bits = {full / 1e12:.2f} TB; x 1.58 bits = "
-        f"{small / 1e9:.0f} GB; as our image {card.memory_bytes(Storage.trits(), 0) / 1e9:.0f} GB",
+        f"{small / 1e9:.0f} GB; as our image {card.memory_bytes(card.storage, 0) / 1e9:.0f} GB",
         pick(near(full, 1.4e12) and near(small, 131e9)),
         uses=(card.name,),
     )

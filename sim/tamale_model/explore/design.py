@@ -6,8 +6,9 @@ from tamale import config as configuration
 from tamale.config import Config
 
 from tamale_model.explore.quantity import DataError
+from tamale_model.model import LINEARS
 
-__all__ = ["HEADROOM", "engines", "fit_memories", "reference"]
+__all__ = ["HEADROOM", "at_clock", "engines", "fit_memories", "reference"]
 
 #: How much faster than its memory an array should be, so that a backlog drains.
 HEADROOM = 1.25
@@ -68,12 +69,15 @@ def _start(platform, world):
         clock = round(1e6 * platform.clock.value)
         width = _power_of_two(8e9 * platform.bandwidth.value / clock, 16, 512)
         size = 1 << int(math.log2(1e9 * platform.memory.value * 1.05))
-        config = config.replace(clock_hz=clock, board=platform.name, name=platform.name)
+        config = at_clock(config, clock).replace(board=platform.name, name=platform.name)
         if width > 16 or platform.memory_type != "sdr":
             config = config.replace(
-                memory="ideal", memory_width=width, bus_width=max(config.bus_width, 2 * width),
+                memory="ideal",
+                memory_width=width,
+                bus_width=min(_WIDEST, max(config.bus_width, 2 * width)),
+                tile_rows=max(config.tile_rows, min(4, width // 32)),
                 memory_bytes=min(1 << 30, max(1 << 16, size)),
-            )  # fmt: skip
+            )
         return config
     clock = round(1e6 * world[f"process.{platform.process}.clock"].value)
     per_cycle = 8e9 * platform.bandwidth.value / clock
@@ -99,6 +103,13 @@ def _start(platform, world):
         uart_baud=1_000_000,
         max_outstanding=8,
     )
+
+
+def at_clock(config, clock):
+    """Return a configuration on another clock; the CPU's own stays where it is slower."""
+    own = config.cpu_clock_hz if config.cpu_clock_hz < clock else 0
+    baud = min(config.uart_baud, (own or clock) // 8)
+    return config.replace(clock_hz=clock, cpu_clock_hz=own, uart_baud=baud)
 
 
 def fit_memories(config, workload, positions):
@@ -137,13 +148,15 @@ def fit_memories(config, workload, positions):
             "use --context with less"
         )
     # The layout says how much scratchpad it needs, given as much as there can be.
-    roles = dict.fromkeys(
-        ("q", "k", "v", "o", "gate", "up", "down"), Role(1, 0, False, False, False)
-    )
+    planes, group = workload.trits["weights"], workload.trits["group"]
+    roles = dict.fromkeys(LINEARS, Role(planes, group, group > 0, False, False))
     norms = frozenset(("attention_norm", "feed_forward_norm") if workload.sub_norms else ())
     survey = Survey(roles, norms, 1.0, 0, 0, 0)
     roomy = config.replace(
-        max_k=max(64, longest), max_context=max(64, context), scratchpad_elements=1 << 17
+        max_k=max(64, longest),
+        max_context=max(64, context),
+        scratchpad_elements=1 << 17,
+        head_planes=workload.trits["head"],
     )
     try:
         need = Layout(roomy, graph, survey, context).scratch_elements

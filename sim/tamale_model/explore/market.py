@@ -161,7 +161,7 @@ def pipeline(workload, platform, world, boxes, *, positions=4096):
     DataError
         If the model does not fit their memory together.
     """
-    storage = performance.storage_on(platform)
+    storage = performance.storage_on(platform, workload)
     size = workload.memory_bytes(storage, positions, boxes)
     if boxes < 1:
         raise DataError(f"{boxes} boxes; use 1 or more")

@@ -56,20 +56,21 @@ class Bound:
         return tuple(min(values) for values in zip(*limits, strict=True))
 
 
-def storage_of(config, workload=None, weights=1, group=0):
+def storage_of(config, workload):
     """Return the `Storage` of a configuration."""
-    heads = (workload.attention.get("head_size") if workload else None) or 128
+    heads = workload.attention.get("head_size", 128)
     return Storage.trits(
-        weights, config.head_planes, config.key_planes, config.value_planes,
-        bits=config.trit_code.bits_per_trit, group=group, head_size=heads,
+        workload.trits["weights"], config.head_planes, config.key_planes, config.value_planes,
+        bits=config.trit_code.bits_per_trit, group=workload.trits["group"], head_size=heads,
     )  # fmt: skip
 
 
-def storage_on(platform, weights=1):
+def storage_on(platform, workload):
     """Return the `Storage` that a platform uses: ours, or that of its software."""
     if platform.kind != "system":
-        return Storage.trits(weights)
-    bits, cache = platform.weight_bits.value, platform.cache_bits.value
+        return workload.storage
+    bits = platform.weight_bits.value * workload.trits["weights"]
+    cache = platform.cache_bits.value
     # Heads are six-bit in llama.cpp (Q6_K) unless the weights take more.
     head = platform.get("head_bits")
     return Storage.uniform(bits, cache, head=head.value if head else max(6.56, bits))
@@ -89,7 +90,7 @@ def bound(platform, workload, storage=None, *, positions=2048, sequences=1):
     sequences : int
         Tokens of a sweep; tokens/s count all of them.
     """
-    storage = storage or storage_on(platform)
+    storage = storage or storage_on(platform, workload)
     positions = min(positions, workload.context)
     moved = workload.token_bytes(storage, positions, sequences)
     total = sum(moved.values())
@@ -157,7 +158,7 @@ def energy(platform, workload, world, *, positions=2048, sequences=1, essay=Fals
     area : float
         mm2 of a chip, which leaks.
     """
-    storage = storage_on(platform)
+    storage = storage_on(platform, workload)
     limit = bound(platform, workload, storage, positions=positions, sequences=sequences)
     moved = {name: size / sequences for name, size in limit.bytes.items()}
     macs = workload.macs(positions)

@@ -96,10 +96,9 @@ def _config(asked, key):
     if values["vectors"] < asked.sequences:
         return None
     try:
-        config = start.replace(
-            **values, key_planes=planes, value_planes=planes, clock_hz=clock,
-            uart_baud=min(start.uart_baud, clock // 8),
-        )  # fmt: skip
+        config = design.at_clock(start, clock).replace(
+            **values, key_planes=planes, value_planes=planes
+        )
         return design.fit_memories(config, asked.workload, asked.positions)
     except (DataError, ValueError):
         return None
@@ -232,7 +231,7 @@ def check(asked, budget):
         raise DataError(f"--points must be 1 or more, not {budget}")
     if asked.sequences < 1 or asked.sequences > max(_STEPS["vectors"]):
         raise DataError(f"--sequences must be 1 to {max(_STEPS['vectors'])}, not {asked.sequences}")
-    storage = performance.storage_on(asked.platform)
+    storage = performance.storage_on(asked.platform, asked.workload)
     limit = performance.bound(
         asked.platform, asked.workload, storage, positions=asked.positions,
         sequences=asked.sequences,

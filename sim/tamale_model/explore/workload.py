@@ -25,6 +25,8 @@ _ATTENTION = {
     "recurrent": ("matrices",),
 }
 _FEED_FORWARD = ("size", "dense_layers", "experts", "active", "shared", "expert_size")
+#: What a card's table of trits holds, when it is left out.
+_TRITS = {"weights": 1, "head": 5, "group": 0}
 _SIZES = ("layers", "hidden", "vocabulary", "context")
 
 
@@ -106,6 +108,8 @@ class Workload:
     sub_norms : bool
     stated : dict
         What the publisher says: ``parameters`` and ``active``.
+    trits : dict
+        Trits of ``weights`` and ``head``; ``group``: weights that share a scale, 0 for a row.
     """
 
     name: str
@@ -121,6 +125,17 @@ class Workload:
     activation: str = "silu"
     sub_norms: bool = False
     stated: dict = dataclasses.field(default_factory=dict)
+    trits: dict = dataclasses.field(default_factory=lambda: dict(_TRITS))
+
+    @property
+    def storage(self):
+        """The `Storage` on the device: the card's trits of 1.6 bits, a cache of three."""
+        return Storage.trits(
+            self.trits["weights"],
+            self.trits["head"],
+            group=self.trits["group"],
+            head_size=self.attention.get("head_size", 128),
+        )
 
     @property
     def experts(self):
@@ -271,11 +286,12 @@ class Workload:
             norm_epsilon=1e-5, activation=self.activation, tied=self.tied,
         )  # fmt: skip
 
-    def stand_in(self, planes=1, group_size=0):
+    def stand_in(self):
         """Return the arguments of `estimate.token_cycles` that describe this model."""
         import numpy as np
 
         graph = self.graph()
+        planes, group_size = self.trits["weights"], self.trits["group"]
         level = structure.GROUP if group_size else structure.TENSOR
         plans = {name: structure.Plan(level, group_size, planes) for name in LINEARS}
         matrices = {name: _Bare(shape) for name, shape in shapes(graph).items()}
@@ -341,7 +357,7 @@ def parse(name, data, *, file, user=False):
         return value
 
     top = {*_SIZES, "title", "source", "assumption", "tied", "activation", "sub_norms",
-           "stated_parameters", "stated_active", "attention", "feed_forward"}  # fmt: skip
+           "stated_parameters", "stated_active", "attention", "feed_forward", "trits"}  # fmt: skip
     for key in data:
         if key not in top:
             fail(f"unknown key {key!r}; known: {', '.join(sorted(top))}")
@@ -383,6 +399,13 @@ def parse(name, data, *, file, user=False):
     activation = data.get("activation", "silu")
     if activation not in ACTIVATIONS:
         fail(f"activation = {activation!r}; use one of {', '.join(ACTIVATIONS)}")
+    trits = _TRITS | data.get("trits", {})
+    for key, value in trits.items():
+        if key not in _TRITS:
+            fail(f"unknown key trits.{key}; known: {', '.join(_TRITS)}")
+        low, high = (0, 1 << 14) if key == "group" else (1, 5)
+        if type(value) is not int or not low <= value <= high:
+            fail(f"trits.{key} = {value!r}; use {low} to {high}")
     stated = {
         key: data[f"stated_{key}"] for key in ("parameters", "active") if f"stated_{key}" in data
     }
@@ -392,5 +415,6 @@ def parse(name, data, *, file, user=False):
     return Workload(
         name=name, title=data.get("title", name), tied=bool(data.get("tied", True)),
         attention=attention, feed_forward=feed_forward, activation=activation,
-        sub_norms=bool(data.get("sub_norms", False)), stated=stated, origin=origin, **sizes,
+        sub_norms=bool(data.get("sub_norms", False)), stated=stated, origin=origin, trits=trits,
+        **sizes,
     )  # fmt: skip

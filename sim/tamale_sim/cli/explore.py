@@ -219,15 +219,14 @@ def _cards(args, known, default):
 def _workloads(args, known):
     cards = _cards(args, known, [*known.workloads, "demonstration"])
     if args.json:
-        storage = Storage.trits()
         print(json.dumps({
             card.name: {
                 "origin": card.origin,
                 "parameters": card.parameters(),
                 "active": card.active(),
-                "token_bytes": card.token_bytes(storage, min(args.context, card.context)),
+                "token_bytes": card.token_bytes(card.storage, min(args.context, card.context)),
                 "macs": card.macs(min(args.context, card.context)),
-                "memory_bytes": card.memory_bytes(storage, min(args.context, card.context)),
+                "memory_bytes": card.memory_bytes(card.storage, min(args.context, card.context)),
                 "cache_16_bit_at_131072": card.cache_bytes(Storage.uniform(16), 131072),
             }
             for card in cards
@@ -467,7 +466,8 @@ def _predict(args, known):
 
 def _area(args, known):
     library = liberty.find(args.liberty)
-    todo = [(b, c, str(build_root()), str(library.absolute())) for b, c in points.points()]
+    text = library.read_text()
+    todo = [(block, changes, str(build_root()), text) for block, changes in points.points()]
     note = _note(args)
     done = note and (lambda count: note(f"{count} of {len(todo)} blocks synthesised"))
     with sweep.pool(args.scheduler, args.workers) as pool:

@@ -3,7 +3,7 @@
 import numpy as np
 from tamale_model.explore import cost, design, market, performance, silicon
 from tamale_model.explore.quantity import DataError
-from tamale_model.explore.workload import CLASSES, Storage
+from tamale_model.explore.workload import CLASSES
 
 __all__ = ["FORMATS", "bytes_bars", "cost_stack", "energy_stack", "pareto", "prediction_errors",
            "roofline", "save"]  # fmt: skip
@@ -62,7 +62,7 @@ def roofline(world):
         ends.append((rate[-1] / 1e12, platform.name, _KINDS[platform.kind]))
     card = world.workloads["dense-14b"]
     for vectors in (1, 4, 16):
-        moved = sum(card.token_bytes(Storage.trits(), 2048, vectors).values())
+        moved = sum(card.token_bytes(card.storage, 2048, vectors).values())
         at = 2 * vectors * card.macs(2048) / moved
         axis.axvline(at, color="black", linewidth=0.6, linestyle=":")
         axis.text(at, 1.01, f"{vectors} vector{'s' * (vectors > 1)}", fontsize=7, rotation=40,
@@ -92,11 +92,11 @@ def bytes_bars(world, context):
     cards = sorted(world.workloads.values(), key=lambda c: c.active())
     left = np.zeros(len(cards))
     totals = np.array(
-        [sum(c.token_bytes(Storage.trits(), min(context, c.context)).values()) for c in cards]
+        [sum(c.token_bytes(c.storage, min(context, c.context)).values()) for c in cards]
     )
     for name, colour in zip(CLASSES, _COLOURS, strict=False):
         sizes = np.array(
-            [c.token_bytes(Storage.trits(), min(context, c.context)).get(name, 0) for c in cards]
+            [c.token_bytes(c.storage, min(context, c.context)).get(name, 0) for c in cards]
         )
         shares = sizes / totals
         axis.barh(range(len(cards)), shares, left=left, color=colour, label=name)

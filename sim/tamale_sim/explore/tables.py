@@ -63,9 +63,9 @@ def span(values, form="{:,.3g}"):
 
 def workloads(cards, context):
     """Bytes of a token by class, multiplications, memory."""
-    storage = Storage.trits()
     rows = []
     for card in cards:
+        storage = card.storage
         positions = min(context, card.context)
         moved = card.token_bytes(storage, positions)
         rows.append(
@@ -82,7 +82,7 @@ def workloads(cards, context):
             )
         )  # fmt: skip
     return Sheet(
-        f"models, {storage.name}; bytes of a token with {context:,} positions",
+        f"models, trits of 1.6 bits, a cache of three; bytes of a token with {context:,} positions",
         ("model", "B params", "B active", *(n for n in CLASSES if n != "embedding"), "token",
          "GMAC", "memory", "GiB KV16@128k"),
         rows,
