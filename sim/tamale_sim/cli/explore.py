@@ -176,7 +176,7 @@ def _essay(args, known):
     if args.json:
         print(json.dumps([_answer(answer) for answer in answers]))
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
     for answer in answers:
         claim, style = answer.claim, _STYLES[answer.verdict]
         console.print(
