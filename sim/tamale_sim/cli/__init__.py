@@ -38,7 +38,9 @@ def main(argv=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (run, inspect, generate, pack, quantise, synth, build, bench, gates, explore, test):
+    for module in (
+        run, inspect, generate, pack, quantise, synth, build, bench, gates, explore, test,
+    ):  # fmt: skip
         module.add(subparsers)
     args = parser.parse_args(argv)
     try:
