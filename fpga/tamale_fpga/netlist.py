@@ -171,7 +171,7 @@ def write(path, top, root, *, edit=None):
 
 
 def pll_outputs(netlist, frequency):
-    """Return the frequencies of CLKOP and, if it is on, CLKOS of a netlist's only PLL.
+    """Return what the only PLL of a netlist makes.
 
     Parameters
     ----------
@@ -179,20 +179,28 @@ def pll_outputs(netlist, frequency):
     frequency : float
         Of the PLL's input in hertz.
 
-    Source: Lattice FPGA-TN-02200, section "PLL frequency": with feedback from CLKOP the oscillator
-    runs at input * CLKFB_DIV * CLKOP_DIV / CLKI_DIV.
+    Returns
+    -------
+    dict of str to (float, float)
+        Frequency in hertz, and the part of a period by which it is late, of each output in use.
+
+    Source: Lattice FPGA-TN-02200, frequencies and phases: with feedback from CLKOP the oscillator
+    runs at input * CLKFB_DIV * CLKOP_DIV / CLKI_DIV; CPHASE counts its cycles, from the divider
+    less one, FPHASE eighths of them.
     """
     design = json.loads(netlist.json.read_text())
     (top,) = (module for module in design["modules"].values() if _is_top(module))
     (cell,) = (cell for cell in top["cells"].values() if cell["type"] == "EHXPLLL")
     values = cell["parameters"]
-    divider = {name: int(values[name], 2) for name in values if name.endswith("_DIV")}
-    oscillator = frequency * divider["CLKFB_DIV"] * divider["CLKOP_DIV"] / divider["CLKI_DIV"]
-    return [
-        oscillator / divider[f"{name}_DIV"]
-        for name in ("CLKOP", "CLKOS")
-        if values.get(f"{name}_ENABLE") == "ENABLED"
-    ]
+    number = {name: int(value, 2) for name, value in values.items() if set(value) <= {"0", "1"}}
+    oscillator = frequency * number["CLKFB_DIV"] * number["CLKOP_DIV"] / number["CLKI_DIV"]
+    outputs = {}
+    for name in ("CLKOP", "CLKOS", "CLKOS2"):
+        if values.get(f"{name}_ENABLE") == "ENABLED":
+            divider = number[f"{name}_DIV"]
+            late = number[f"{name}_CPHASE"] - (divider - 1) + number[f"{name}_FPHASE"] / 8
+            outputs[name] = oscillator / divider, late / divider % 1
+    return outputs
 
 
 def _is_top(module):

@@ -49,10 +49,10 @@ def build(board, config, *, edit=None, progress=None):
         board, config, root / "boards", progress=progress
     )
     made = netlist.write(directory / "top.json", "top", root, edit=edit)
-    clocks = netlist.pll_outputs(made, platform.default_clk_frequency)
-    wanted = [config.clock_hz, config.cpu_clock_hz][: len(clocks)]
-    if clocks != wanted:
-        raise ValueError(f"the PLL of the netlist makes {clocks} Hz, not {wanted} Hz")
+    wires = {
+        f"pll_{name.lower()}": _clock(config, *output)
+        for name, output in netlist.pll_outputs(made, platform.default_clk_frequency).items()
+    }
     with warnings.catch_warnings():
         # The controller is in the netlist; this one only tells its timing.
         warnings.simplefilter("ignore", UnusedElaboratable)
@@ -64,6 +64,7 @@ def build(board, config, *, edit=None, progress=None):
         parameters=", ".join(f".{name}({value})" for name, value in parameters.items()),
         data=part.data_bits - 1, mask=part.data_bits // 8 - 1, address=part.address_bits - 1,
         bank=parameters["BANK_BITS"] - 1,
+        clocks=", ".join(f"{name} = {wire}" for name, wire in wires.items()),
         enable=_cell(made, "sdram_0__dq__io"),
         connections=", ".join(f".\\{name} ({wire})" for name, wire in known.items()),
     )  # fmt: skip
@@ -76,6 +77,21 @@ def build(board, config, *, edit=None, progress=None):
         progress=progress,
     )
     return executable, made
+
+
+def _clock(config, frequency, late):
+    """Return what stands for an output of the PLL in the simulation, which has half cycles.
+
+    Of a clock that is late, only the order of its edges and the main clock's is kept.
+    """
+    if frequency == config.clock_hz:
+        return "~clk" if late else "clk"
+    if frequency == config.cpu_clock_hz and not late:
+        return "cpu_clk"
+    raise ValueError(
+        f"the PLL of the netlist makes {frequency / 1e6:g} MHz, {late:g} of a period late; expected "
+        f"are {config.clock_hz / 1e6:g} and {config.cpu_clock_hz / 1e6:g} MHz"
+    )
 
 
 def _cell(made, port):
@@ -113,16 +129,21 @@ module board (
     output [16:0] activity
 );
     wire oscillator = clk, receive = uart_rx, pulled_up = 1'b1;
-    wire pll_clkop = clk, pll_clkos = cpu_clk;
+    wire {clocks};
     wire cke, cs, ras, cas, we, dq_driven, memory_clk;
     wire [{bank}:0] ba;
     wire [{address}:0] a;
     wire [{mask}:0] dqm;
     wire [{data}:0] dq, dq_given;
+    reg [{data}:0] dq_later;
+    reg driven_later;
 
     top chip ({connections});
 
-    assign dq = dq_driven ? dq_given : {{({data} + 1){{1'bz}}}};
+    // The chip's access time and the delays of the pads are about a period, see `tamale_fpga.pads`:
+    // a word comes after the next edge of the controller's clock and before the one after it.
+    always @(negedge memory_clk) {{driven_later, dq_later}} <= {{dq_driven, dq_given}};
+    assign dq = driven_later ? dq_later : {{({data} + 1){{1'bz}}}};
     sdr_sdram #({parameters}) memory (
         .clk(memory_clk), .cke(cke), .cs_n(cs), .ras_n(ras), .cas_n(cas), .we_n(we), .ba(ba),
         .a(a), .dqm(dqm), .dq_i(dq), .dq_o(dq_given),
