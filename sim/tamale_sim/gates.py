@@ -89,8 +89,8 @@ def _clock(config, frequency, late):
     if frequency == config.cpu_clock_hz and not late:
         return "cpu_clk"
     raise ValueError(
-        f"the PLL of the netlist makes {frequency / 1e6:g} MHz, {late:g} of a period late; expected "
-        f"are {config.clock_hz / 1e6:g} and {config.cpu_clock_hz / 1e6:g} MHz"
+        f"the netlist's PLL makes {frequency / 1e6:g} MHz, {late:g} of a period late; "
+        f"{config.clock_hz / 1e6:g} and {config.cpu_clock_hz / 1e6:g} MHz are expected"
     )
 
 
