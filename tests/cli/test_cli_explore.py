@@ -17,7 +17,8 @@ def call(capsys, *arguments):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["essay"], ["workloads"], ["platforms"], ["metric"], ["chips"], ["constants"], ["predict"],
+        ["essay"], ["workloads"], ["platforms"], ["metric"], ["boxes"], ["chips"],
+        ["constants"], ["predict"],
         ["fields", "vectors=1", "--positions", "3"],
         ["size", "--points", "2", "--workers", "1", "--context", "64"],
     ],
@@ -78,6 +79,7 @@ def test_report(capsys, tmp_path):
         (["size", "--workers", "0"], "--workers must be 1 or more, not 0"),
         (["size", "-o", "x.json"], "a preset is a TOML file"),
         (["size", "-o", "nowhere/x.toml"], "the folder does not exist"),
+        (["boxes", "--platform", "ulx3s-85f"], "ulx3s-85f is no chip of ours"),
         (["metric", "--goal", "0"], "--goal must be above 0"),
         (["predict", "--record"], "--record records what --measure measures"),
         (["predict", "--only", "zzz"], "no case has 'zzz' in its name"),

@@ -150,6 +150,8 @@ def test_demonstration_is_what_inspect_reads(known):
     assert moved["attention"] + moved["dense"] == weights
     assert moved["head"] == model.head.size
     assert card.sub_norms
+    path = known.workload(str(demonstration()))
+    assert path.weights() == card.weights()
 
 
 def test_token_bytes(known):
@@ -320,6 +322,14 @@ def test_pipeline(known):
     assert 2 < eight.all / three.all < 8 / 3
     with pytest.raises(DataError, match="use 3 boxes or more"):
         market.pipeline(card, box, known, 2)
+
+
+def test_cluster(known):
+    rows = market.cluster(known.workload("deepseek-v3"), known.platform("appliance-28nm"), known)
+    assert [row.fits for row in rows[:3]] == [False, False, True]
+    assert rows[0].single == 0
+    assert rows[-1].all > rows[3].all > 0
+    assert rows[-1].price[1] == pytest.approx(64 * rows[0].price[1])
 
 
 # Fields -------------------------------------------------------------------------------------------

@@ -4,8 +4,10 @@ import dataclasses
 
 import pytest
 from tamale import config as configuration
+from tamale_model import imagefile, readers
 from tamale_model.explore import predictions, sizing, sweep, world
 from tamale_model.explore.quantity import DataError
+from tamale_sim.models_cache import demonstration
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,8 @@ def test_preset_loads(found, tmp_path):
     path = tmp_path / f"{config.name}.toml"
     path.write_text(config.to_toml())
     assert configuration.load(path) == config
+    # It holds the model it was sized for: packing refuses memories that are too small.
+    imagefile.build(config, readers.read(demonstration()), tmp_path / "image")
 
 
 def test_workers_give_the_same(asked, found):

@@ -13,7 +13,9 @@ from amaranth.utils import exact_log2
 from tamale.gateware.adders import Delay, select_add
 from tamale.gateware.interfaces import ActivationWrite
 
-__all__ = ["ENTRY_BITS", "ActivationMemory", "ActivationRead", "ReadPlaces", "pair_places"]
+__all__ = [
+    "ENTRY_BITS", "ActivationMemory", "ActivationRead", "ReadPlaces", "interleave", "pair_places",
+]  # fmt: skip
 
 #: Bits of a sum of two codes.
 ENTRY_BITS = 9
@@ -45,6 +47,21 @@ def pair_places(config):
         elif size % 2 and column == config.tile_columns - 1:
             places.append((first + size - 1, None))
     return places
+
+
+def interleave(config):
+    """Return the banks over which the K steps of a configuration's memory are dealt out."""
+    # All words of the vector unit are alike if they divide the K step; else take them all.
+    phases = range(1 if config.tile_k % config.vu_width == 0 else config.vu_width)
+    banks = 1
+    while not all(
+        (first + banks * config.tile_k + p) // config.vu_width
+        >= ((first if second is None else second) + p) // config.vu_width + _SUMS
+        for first, second in pair_places(config)
+        for p in phases
+    ):
+        banks *= 2
+    return banks
 
 
 def ActivationRead(config):
@@ -135,18 +152,7 @@ class ActivationMemory(wiring.Component):
     @property
     def interleave(self):
         """Banks over which K steps are dealt out."""
-        config = self.config
-        # All words of the vector unit are alike if they divide the K step; else take them all.
-        phases = range(1 if self.aligned else config.vu_width)
-        interleave = 1
-        while not all(
-            (first + interleave * config.tile_k + p) // config.vu_width
-            >= ((first if second is None else second) + p) // config.vu_width + _SUMS
-            for first, second in pair_places(config)
-            for p in phases
-        ):
-            interleave *= 2
-        return interleave
+        return interleave(self.config)
 
     def elaborate(self, platform):
         m = Module()

@@ -5,8 +5,10 @@ import dataclasses
 from tamale_model.explore import cost, design, performance, silicon
 from tamale_model.explore.quantity import DataError
 
-__all__ = ["Offer", "Pipeline", "appliance", "chip_area", "offers", "pipeline", "total_area",
-           "watts"]  # fmt: skip
+__all__ = [
+    "Cluster", "Offer", "Pipeline", "appliance", "chip_area", "cluster", "offers", "pipeline",
+    "total_area", "watts",
+]  # fmt: skip
 
 
 def chip_area(platform, world):
@@ -179,3 +181,54 @@ def pipeline(workload, platform, world, boxes, *, positions=4096):
     hop = 1e-3 * world["economics.hop"].value + hop_bytes * 8 / 1e9
     step = once / boxes + hop
     return Pipeline(1 / (boxes * step), 1 / step, hop, hop_bytes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """A model on some boxes.
+
+    Parameters
+    ----------
+    boxes : int
+    fits : bool
+        Whether the model fits their memory; if not, speeds are zero.
+    single, all : float
+        Tokens/s of one sequence; of one for each box.
+    price, watts : tuple
+        (low, value, high) of all boxes.
+    outlet : bool
+        Whether one outlet feeds them for hours, with 200 W to spare.
+    """
+
+    boxes: int
+    fits: bool
+    single: float
+    all: float
+    price: tuple
+    watts: tuple
+    outlet: bool
+
+
+def cluster(workload, platform, world, *, positions=4096, counts=(1, 2, 3, 4, 8, 16, 32, 64)):
+    """Return the list of `Cluster` of a model that is split by layers over equal boxes."""
+    price = appliance(platform, world).total
+    draw = watts(platform, world, positions=positions)
+    allowed = world["economics.outlet"].value * world["economics.continuous"].value - 200
+    result = []
+    for boxes in counts:
+        try:
+            line = pipeline(workload, platform, world, boxes, positions=positions)
+        except DataError:
+            line = None
+        result.append(
+            Cluster(
+                boxes=boxes,
+                fits=line is not None,
+                single=line.single if line else 0.0,
+                all=line.all if line else 0.0,
+                price=tuple(boxes * p for p in price),
+                watts=tuple(boxes * w for w in draw),
+                outlet=boxes * draw[1] <= allowed,
+            )
+        )
+    return result

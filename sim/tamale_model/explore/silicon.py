@@ -270,9 +270,9 @@ def _blocks(words, width):
 
 def _activation_ebr(config):
     """Block RAMs of activation memory: a word of 36 bits holds a sum of four vectors."""
-    from tamale.gateware.activation import ActivationMemory, pair_places
+    from tamale.gateware.activation import interleave, pair_places
 
-    banks = ActivationMemory(config).interleave
+    banks = interleave(config)
     words = 4 * config.act_steps // banks
     each = _blocks(words, 36) * math.ceil(config.vectors / 4)
     return banks * len(pair_places(config)) * config.tile_rows * each

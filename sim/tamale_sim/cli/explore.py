@@ -40,6 +40,7 @@ examples:
   tamale explore platforms --model dense-14b       speed, price, energy of every platform
   tamale explore size --model demonstration --platform ulx3s-85f -o mine.toml
   tamale explore size --model dense-14b --platform appliance-28nm-lpddr5-8gb --goal 10
+  tamale explore boxes --model deepseek-v3         a model split over several boxes
   tamale explore report -o report                  one page with everything, and its pictures
   tamale explore predict                           the cycle model against the RTL, as recorded
   tamale explore predict --measure                 measure it again: an hour, resumable
@@ -101,6 +102,10 @@ def add(subparsers):
     sub = command("metric", _metric, "the cheapest complete system that runs each model")
     sub.add_argument("--goal", type=float, metavar="TOKENS_PER_SECOND", help="default: interactive")
     context(sub)
+    sub = command("boxes", _boxes, "a model split by layers over several boxes")
+    sub.add_argument("--model", default="deepseek-v3", help="card or checkpoint")
+    sub.add_argument("--platform", default="appliance-28nm", help="a chip platform")
+    context(sub, 4096)
     sub = command("chips", _chips, "area and cost of the chips, by part")
     sub = command("constants", _constants, "every figure with its source")
     sub = command("size", _size, "the Pareto front of configurations, and a preset of the best")
@@ -302,6 +307,17 @@ def _chips(args, known):
                 "price": _triple(cost.chip_price(chip, known)),
             }
     print(json.dumps(result))
+
+
+def _boxes(args, known):
+    card, platform = known.workload(args.model), known.platform(args.platform)
+    if platform.kind != "chip":
+        raise DataError(f"{platform.name} is no chip of ours; use one, such as appliance-28nm")
+    rows = market.cluster(card, platform, known, positions=args.context)
+    if args.json:
+        print(json.dumps([dataclasses.asdict(row) for row in rows]))
+        return
+    _show(tables.boxes(rows, card, platform, known))
 
 
 def _constants(args, known):

@@ -8,7 +8,7 @@ from tamale_model.explore.quantity import DataError
 from tamale_model.explore.workload import CLASSES, Storage
 
 __all__ = [
-    "Sheet", "amount", "chips", "constants", "fields", "offers", "platforms", "points",
+    "Sheet", "amount", "boxes", "chips", "constants", "fields", "offers", "platforms", "points",
     "predictions", "size", "span", "workloads",
 ]  # fmt: skip
 
@@ -241,6 +241,28 @@ def predictions(compared):
         rows,
         note,
     )  # fmt: skip
+
+
+def boxes(rows, card, platform, world):
+    """A model on one box and more."""
+    lines = [
+        (
+            f"{r.boxes}",
+            f"{r.single:.3g}" if r.fits else "does not fit",
+            f"{r.all:.3g}" if r.fits else "",
+            span(r.price, "{:,.0f}"), span(r.watts, "{:,.3g}"),
+            "yes" if r.outlet else "no",
+        )
+        for r in rows
+    ]  # fmt: skip
+    return Sheet(
+        f"{card.title}, split by layers over boxes: {platform.title}",
+        ("boxes", "tokens/s, one sequence", "tokens/s, one for each box", "$", "W", "<one outlet"),
+        lines,
+        "a sequence visits the boxes in turn, so more boxes add memory and throughput, not speed; "
+        f"outlet: {world['economics.outlet'].value:g} W, "
+        f"{world['economics.continuous'].value:.0%} of it for hours, 200 W for a switch",
+    )
 
 
 def constants(world):
