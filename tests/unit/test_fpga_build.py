@@ -1,0 +1,164 @@
+"""Builds for boards: clocks, fit, stages that are kept, reports. No tool runs here."""
+
+import json
+
+import pytest
+from tamale import config as configuration
+from tamale_fpga import area, boards, build, clocks, report
+from tamale_fpga.area import Area
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted"),
+    [(25_000_000, (80_000_000, 50_000_000)), (25_000_000, (80_000_000,)), (12_000_000, (84_000_000,)),
+     (25_000_000, (100_000_000, 50_000_000))],
+)  # fmt: skip
+def test_pll(source, wanted):
+    dividers = clocks.pll(source, *wanted)
+    first = source * dividers.feedback // dividers.reference
+    oscillator = first * dividers.outputs[0]
+    assert 400e6 <= oscillator <= 800e6
+    assert source / dividers.reference >= 3.125e6
+    assert tuple(oscillator / divider for divider in dividers.outputs) == wanted
+
+
+def test_pll_names_what_it_can_make():
+    with pytest.raises(ValueError, match=r"80 and 49 MHz from 25 MHz; with .* can be .*50"):
+        clocks.pll(25_000_000, 80_000_000, 49_000_000)
+    with pytest.raises(ValueError, match="from 25 MHz; use a multiple"):
+        clocks.pll(25_000_000, 80_000_001)
+
+
+def test_area_of_a_design():
+    rtlil = """
+module \\top
+  memory width 32 size 1024 \\ram
+  memory width 9 size 16 \\small
+  cell $dff $1
+    parameter \\WIDTH 1000
+  end
+  cell $dff $2
+    parameter \\CLK_POLARITY 1
+    parameter \\WIDTH 234
+  end
+end
+"""
+    result = area.estimate(rtlil, "vexriscv-min")
+    assert result.ebr == 2 + 2
+    assert result.ff == round(0.97 * 1234) + 928
+
+
+@pytest.mark.parametrize(
+    ("needs", "message"),
+    [
+        (Area(20000, 20000, 209), "needs about 209 block RAMs, LFE5U-85F has 208; lower scratchpad"),
+        (Area(80000, 20000, 100), "needs about 80,000 LUT4, .* has 83,640, .*90%.*; lower vectors = 4"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(needs, message):
+    with pytest.raises(ValueError, match=message):
+        area.require_fit(needs, "LFE5U-85F", configuration.load("ulx3s"))
+
+
+def test_presets_of_boards():
+    for board in boards.BOARDS.values():
+        config = configuration.load(board.preset)
+        platform = board.platform()
+        clocks.pll(
+            int(platform.default_clk_frequency), *(1_000_000 * mhz for mhz in map(int, build.wanted_mhz(config).values()))
+        )  # fmt: skip
+        assert config.memory == "sdram" and platform.device in area.CAPACITY
+
+
+def test_stages_are_kept(tmp_path):
+    made = []
+
+    def make():
+        made.append(1)
+        return {"x": len(made)}
+
+    path = tmp_path / "stage.json"
+    first = build._stage(path, make)
+    assert build._stage(path, make) == first and made == [1] and first["seconds"] >= 0
+
+    def fail():
+        raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError):
+        build._stage(tmp_path / "other.json", fail)
+    assert not (tmp_path / "other.json").exists()
+
+
+def test_seed_of_the_bitstream():
+    config = configuration.load("ulx3s")
+    seeds = [
+        {"seed": n, "fmax_mhz": {"engine": engine, "cpu": cpu}, "resources": {}}
+        for n, engine, cpu in ((1, 90.0, 40.0), (2, 81.0, 51.0), (3, 79.0, 80.0))
+    ]
+    result = build.Build(None, boards.find("ulx3s-85f"), config, {}, seeds, None)
+    # The first is fast where it is of no use.
+    assert result.best["seed"] == 2 and result.closed
+    assert result.worst == {"engine": 79.0, "cpu": 40.0}
+
+
+def test_unknown_board():
+    with pytest.raises(ValueError, match="unknown board 'x'; known: ulx3s-85f"):
+        boards.find("x")
+
+
+def routed(path):
+    """A routed design of three cells."""
+
+    def cell(kind, output, bel):
+        return {
+            "type": kind, "port_directions": {"F": "output", "A": "input"},
+            "connections": {"F": [output], "A": [1]}, "attributes": {"NEXTPNR_BEL": bel},
+        }  # fmt: skip
+
+    design = {
+        "attributes": {"top": "1"},
+        "cells": {
+            "$abc$1": cell("TRELLIS_COMB", 7, "X3/Y4/SLICEA.COMB0"),
+            "soc.cpu.core.x": cell("TRELLIS_FF", 8, "X5/Y6/SLICEB.FF0"),
+            "soc.accelerator.scratchpad.a0.0": cell("DP16KD", 9, "X9/Y9/EBR"),
+        },
+        "netnames": {
+            "soc.accelerator.vector.lane0.sum": {"bits": [7]}, "heart": {"bits": [7, 8]},
+        },
+    }  # fmt: skip
+    path.write_text(json.dumps({"modules": {"top": design}}))
+    return path
+
+
+def test_cells_by_block(tmp_path):
+    blocks = report.by_block(routed(tmp_path / "routed.json"))
+    assert blocks["vector unit"] == {"lut4": 1, "ff": 0, "ebr": 0, "dsp": 0}
+    assert blocks["cpu"]["ff"] == 1 and blocks["scratchpad"]["ebr"] == 1
+
+
+def test_floor_plan(tmp_path):
+    report.floor_plan(routed(tmp_path / "routed.json"), "a board", tmp_path / "floor.svg")
+    text = (tmp_path / "floor.svg").read_text()
+    assert "<svg" in text
+
+
+def test_critical_paths(tmp_path):
+    def step(kind, delay, net=None):
+        return {
+            "type": kind,
+            "delay": delay,
+            "from": {"cell": "a"},
+            "to": {"cell": "b"},
+            "net": net,
+        }
+
+    paths = [
+        {"from": "posedge clk", "to": "posedge clk",
+         "path": [step("clk-to-q", 0.5), step("routing", 2.0, "soc.x"), step("logic", 0.2),
+                  step("routing", 1.0, "soc.y"), step("setup", 0.1)]},
+        {"from": "<async>", "to": "posedge clk", "path": []},
+    ]  # fmt: skip
+    (tmp_path / "report.json").write_text(json.dumps({"critical_paths": paths}))
+    (path,) = report.critical_paths(tmp_path / "report.json")
+    assert path["ns"] == 3.8 and path["routing_ns"] == 3.0 and path["levels"] == 1
+    assert path["clock"] == "clk" and path["nets"] == ["soc.x", "soc.y"]
