@@ -6,7 +6,7 @@ from amaranth.hdl import ClockDomain, ClockSignal, Instance, Module, Signal
 from amaranth.lib import io, wiring
 from amaranth.lib.cdc import ResetSynchronizer
 
-__all__ = ["Ecp5Clocks", "Pll", "pll"]
+__all__ = ["SDRAM_PHASE", "Ecp5Clocks", "Pll", "pll"]
 
 #: Limits of EHXPLLL in hertz. Source: Lattice FPGA-DS-02012, "sysCLOCK PLL timing".
 _VCO = (400_000_000, 800_000_000)
@@ -76,11 +76,16 @@ def pll(source, *wanted):
     )
 
 
+#: Eighths of a period by which the memory chip's clock is late; see `tamale_fpga.pads`.
+SDRAM_PHASE = 6
+
+
 class Ecp5Clocks(wiring.Component):
-    """Domains ``sync`` and, if asked for, ``cpu`` from the board's oscillator, for ECP5.
+    """Domains ``sync``, ``sdram`` and, if asked for, ``cpu`` from the board's oscillator, for ECP5.
 
     ``sync`` has no reset: every register starts from its initial value, and the clock starts when
-    the PLL is locked. Processors come without initial values, so ``cpu`` has one.
+    the PLL is locked. Processors come without initial values, so ``cpu`` has one. ``sdram`` is
+    ``sync``, late by `SDRAM_PHASE`.
 
     Parameters
     ----------
@@ -94,18 +99,23 @@ class Ecp5Clocks(wiring.Component):
 
     def __init__(self, port, source, sync, cpu):
         self._port = port
-        self._frequencies = [sync, cpu] if cpu else [sync]
-        self._pll = pll(source, *self._frequencies)
+        self._has_cpu = bool(cpu)
+        self._pll = pll(source, sync, *([cpu] if cpu else []))
         super().__init__({})
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.pin = pin = io.Buffer("i", self._port)
-        made, locked = Signal(2), Signal()
-        dividers = self._pll
+        locked = Signal()
+        sync, sdram, cpu = (Signal(name=f"pll_{name}") for name in ("sync", "sdram", "cpu"))
+        divider = self._pll.outputs[0]
+        # (output, divider, eighths of a cycle of the oscillator by which it is late)
+        outputs = {"CLKOP": (sync, divider, 0), "CLKOS": (sdram, divider, SDRAM_PHASE * divider)}
+        if self._has_cpu:
+            outputs["CLKOS2"] = (cpu, self._pll.outputs[1], 0)
         parameters = {
-            "p_CLKI_DIV": dividers.reference,
-            "p_CLKFB_DIV": dividers.feedback,
+            "p_CLKI_DIV": self._pll.reference,
+            "p_CLKFB_DIV": self._pll.feedback,
             "p_FEEDBK_PATH": "CLKOP",
             "p_PLLRST_ENA": "DISABLED",
             "p_INTFB_WAKE": "DISABLED",
@@ -117,31 +127,29 @@ class Ecp5Clocks(wiring.Component):
             "a_MFG_ENABLE_FILTEROPAMP": "1",
             "a_MFG_GMCREF_SEL": "2",
         }
-        for i, (name, divider) in enumerate(
-            zip(("CLKOP", "CLKOS"), dividers.outputs, strict=False)
-        ):
+        for name, (signal, divider, late) in outputs.items():
             parameters |= {
                 f"p_{name}_ENABLE": "ENABLED",
                 f"p_{name}_DIV": divider,
-                f"p_{name}_CPHASE": divider - 1 if i == 0 else 0,
-                f"p_{name}_FPHASE": 0,
-                f"o_{name}": made[i],
+                f"p_{name}_CPHASE": divider - 1 + late // 8,
+                f"p_{name}_FPHASE": late % 8,
+                f"o_{name}": signal,
             }
         m.submodules.pll = Instance(
             "EHXPLLL",
             **parameters,
             i_CLKI=pin.i,
-            i_CLKFB=made[0],
+            i_CLKFB=sync,
             i_RST=0,
             i_STDBY=0,
             o_LOCK=locked,
         )
         m.domains.sync = ClockDomain(reset_less=True)
-        m.submodules.gate = Instance(
-            "DCCA", i_CLKI=made[0], i_CE=locked, o_CLKO=ClockSignal("sync")
-        )
-        if len(self._frequencies) > 1:
+        m.submodules.gate = Instance("DCCA", i_CLKI=sync, i_CE=locked, o_CLKO=ClockSignal("sync"))
+        m.domains.sdram = ClockDomain(reset_less=True)
+        m.d.comb += ClockSignal("sdram").eq(sdram)
+        if self._has_cpu:
             m.domains.cpu = ClockDomain()
-            m.d.comb += ClockSignal("cpu").eq(made[1])
+            m.d.comb += ClockSignal("cpu").eq(cpu)
             m.submodules.cpu_reset = ResetSynchronizer(~locked, domain="cpu")
         return m

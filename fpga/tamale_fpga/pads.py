@@ -1,4 +1,16 @@
-"""Pads of an SDRAM: registers in the pads, and a clock half a period later than its commands."""
+"""Pads of an SDRAM: registers in the pads, and a clock three quarters of a period after commands.
+
+With period T, let d be the delay from the clock's register through its pad to the chip, and from
+the chip's pins through a pad to a register: some 3 to 5 ns on ECP5. The chip samples commands 3/4 T
+after they change and T/4 before they change again. Its word arrives t_AC + d after an edge of its
+clock and stays until t_OH + d after the next; it is sampled 5/4 T after that first edge. So reading
+needs
+
+    t_AC + d + set-up < 5/4 T      and      t_OH + d > T/4 + hold
+
+At 80 MHz, with t_AC = 6 ns and t_OH = 2.5 ns, that is d from 0.7 to 9 ns. With a clock half a period
+late, the usual choice, d would have to be more than 3.8 ns.
+"""
 
 from amaranth.hdl import Module
 from amaranth.lib import io, wiring
@@ -11,9 +23,8 @@ __all__ = ["SdramPads"]
 class SdramPads(wiring.Component):
     """Between controller and chip.
 
-    The chip's clock rises in the middle of a cycle of ``sync``, so that commands have half a period
-    of set-up and of hold time. A word read comes two cycles later than from a chip on the same
-    clock: one for the registers on the way out, one for those on the way in
+    The chip's clock is domain ``sdram``. A word read comes two cycles later than from a chip on
+    ``sync``: one for the registers on the way out, one for those on the way in
     (`tamale.soc.system.PAD_DELAY`).
 
     Parameters
@@ -49,8 +60,8 @@ class SdramPads(wiring.Component):
                 continue
             m.submodules[name] = pad = io.FFBuffer("o", getattr(ports, name))
             m.d.comb += pad.o.eq(value)
-        m.submodules.clk = clock = io.DDRBuffer("o", ports.clk)
-        m.d.comb += [clock.o[0].eq(0), clock.o[1].eq(1)]
+        m.submodules.clk = clock = io.DDRBuffer("o", ports.clk, o_domain="sdram")
+        m.d.comb += [clock.o[0].eq(1), clock.o[1].eq(0)]
         m.submodules.dq = dq = io.FFBuffer("io", ports.dq)
         m.d.comb += [dq.o.eq(pins.dq_o), dq.oe.eq(pins.dq_oe), pins.dq_i.eq(dq.i)]
         return m
