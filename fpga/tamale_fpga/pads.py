@@ -8,8 +8,8 @@ needs
 
     t_AC + d + set-up < 5/4 T      and      t_OH + d > T/4 + hold
 
-At 80 MHz, with t_AC = 6 ns and t_OH = 2.5 ns, that is d from 0.7 to 9 ns. With a clock half a period
-late, the usual choice, d would have to be more than 3.8 ns.
+At 80 MHz, with t_AC = 6 ns and t_OH = 2.5 ns, that is d from 0.7 to 9 ns. With a clock half a
+period late, the usual choice, d would have to be more than 3.8 ns.
 """
 
 from amaranth.hdl import Module
