@@ -267,8 +267,8 @@ def _subscription(world):
         f"the essay's box pays after {span(essay, '{:.1f}')} months, ours with 8 GB after "
         f"{span(ours, '{:.1f}')}, {world['economics.hours'].value:g} hours a day at "
         f"{watts[1]:.1f} W included",
-        pick(ours[1] <= 12, ours[0] <= 12),
-        "memory is cheap, and a 7 to 14 B model is what the subscription was for: the subscribed "
-        "model is far larger",
+        pick(False, ours[0] <= 12),
+        "a 7 to 14 B model is what the subscription was for: the subscribed one is far larger, and "
+        "the price of memory decides between months and years",
         ("economics.subscription", "economics.electricity", "memory.price"),
     )

@@ -12,10 +12,14 @@ FORMATS = ("png", "svg")
 
 _COLOURS = ("#2a6f97", "#e07a5f", "#81b29a", "#f2cc8f", "#6d597a", "#bc4749", "#8d99ae", "#a9d6e5",
             "#3d405b")  # fmt: skip
+#: Inches of every picture's width.
+_WIDTH = 5.4
+
 _KINDS = {"fpga": "#e07a5f", "chip": "#2a6f97", "system": "#81b29a"}
 
 
-def _figure(width=7.2, height=4.6, **fields):
+def _figure(height, **fields):
+    """A figure of a phone's width, on which eight points can be read."""
     # Imported here: a second that only pictures are worth.
     import matplotlib
 
@@ -24,7 +28,8 @@ def _figure(width=7.2, height=4.6, **fields):
 
     # The same figures always make the same file.
     matplotlib.rcParams["svg.hashsalt"] = "tamale"
-    return pyplot.subplots(figsize=(width, height), layout="constrained", **fields)
+    matplotlib.rcParams["font.size"] = 8.5
+    return pyplot.subplots(figsize=(_WIDTH, height), layout="constrained", **fields)
 
 
 def save(figure, path):
@@ -38,7 +43,7 @@ def save(figure, path):
 
 def roofline(world):
     """Attainable operations against operations per byte, a line for every platform."""
-    figure, axis = _figure(7.2, 6)
+    figure, axis = _figure(6.6)
     intensity = np.geomspace(2, 2000, 200)
     ends = []
     for platform in world.platforms.values():
@@ -65,30 +70,30 @@ def roofline(world):
         moved = sum(card.token_bytes(card.storage, 2048, vectors).values())
         at = 2 * vectors * card.macs(2048) / moved
         axis.axvline(at, color="black", linewidth=0.6, linestyle=":")
-        axis.text(at, 1.01, f"{vectors} vector{'s' * (vectors > 1)}", fontsize=7, rotation=40,
+        axis.text(at, 1.01, f"{vectors} vector{'s' * (vectors > 1)}", fontsize=8, rotation=40,
                   transform=axis.get_xaxis_transform())  # fmt: skip
     # Labels that would lie upon each other move up.
     least = 0.0
     for value, name, colour in sorted(ends):
-        least = max(value, least * 1.32)
+        least = max(value, least * 1.36)
         axis.annotate(name, (intensity[-1], value), xytext=(intensity[-1] * 1.15, least),
-                      fontsize=6, va="center", color=colour)  # fmt: skip
+                      fontsize=7, va="center", color=colour)  # fmt: skip
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.set_xlim(2, 20000)
+    axis.set_xlim(2, 90000)
     axis.set_xlabel("operations per byte (dotted: 14 B ternary, vectors that share a sweep)")
     axis.set_ylabel("Tops/s")
     for kind, colour in _KINDS.items():
         axis.plot([], [], color=colour, label={"fpga": "FPGA board", "chip": "chip on paper",
                                                "system": "system to buy"}[kind])  # fmt: skip
     axis.plot([], [], "--", color=_KINDS["chip"], label="the essay's figures")
-    axis.legend(fontsize=7, frameon=False, loc="upper left")
+    axis.legend(fontsize=8, frameon=False, loc="upper left")
     return figure
 
 
 def bytes_bars(world, context):
     """Bytes of a token by class, a bar for every model."""
-    figure, axis = _figure(7.2, 4.4)
+    figure, axis = _figure(4.4)
     cards = sorted(world.workloads.values(), key=lambda c: c.active())
     left = np.zeros(len(cards))
     totals = np.array(
@@ -104,17 +109,17 @@ def bytes_bars(world, context):
     axis.set_yticks(
         range(len(cards)),
         [f"{c.title}\n{t / 1e9:.3g} GB" for c, t in zip(cards, totals, strict=True)],
-        fontsize=7,
+        fontsize=8,
     )  # fmt: skip
     axis.set_xlim(0, 1)
     axis.set_xlabel(f"share of a token's bytes, {context:,} positions, ternary")
-    axis.legend(fontsize=7, ncol=4, frameon=False, loc="lower center", bbox_to_anchor=(0.4, 1.0))
+    axis.legend(fontsize=8, ncol=4, frameon=False, loc="lower center", bbox_to_anchor=(0.3, 1.0))
     return figure
 
 
 def pareto(found, front, taken, asked):
     """Speed against cost of every evaluated point, the front and the point taken."""
-    figure, axis = _figure(7.2, 4.2)
+    figure, axis = _figure(4.2)
     for trits, colour in ((2, "#f2cc8f"), (3, "#2a6f97"), (5, "#6d597a")):
         some = [p for p in found if p.config.key_planes == trits]
         axis.scatter([p.cost for p in some], [p.tokens_per_second for p in some], s=10,
@@ -130,14 +135,14 @@ def pareto(found, front, taken, asked):
                  label="taken", zorder=3)  # fmt: skip
     axis.set_xlabel("die, mm2" if asked.platform.kind == "chip" else "share of the FPGA")
     axis.set_ylabel("tokens/s")
-    axis.set_title(f"{asked.workload.title} on {asked.platform.title}", fontsize=9)
-    axis.legend(fontsize=7, frameon=False, loc="lower right")
+    axis.set_title(f"{asked.workload.title} on {asked.platform.title}", fontsize=8.5)
+    axis.legend(fontsize=8, frameon=False, loc="lower right")
     return figure
 
 
 def cost_stack(world):
     """What a box costs, by part, for each memory price."""
-    figure, axis = _figure(7.2, 3.6)
+    figure, axis = _figure(3.6)
     bars = [("the essay", {"chip": 14, "memory": 45, "board, supply, enclosure": 27.5})]
     for name in ("appliance-28nm", "appliance-28nm-lpddr5-8gb", "appliance-28nm-4gb"):
         platform = world.platforms[name]
@@ -152,18 +157,18 @@ def cost_stack(world):
         axis.barh(range(len(bars)), sizes, left=bottom, color=colour, label=part)
         bottom += sizes
     for place, total in enumerate(bottom):
-        axis.text(total, place, f" ${total:,.0f}", va="center", fontsize=7)
-    axis.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=7)
+        axis.text(total, place, f" ${total:,.0f}", va="center", fontsize=8)
+    axis.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=8)
     axis.invert_yaxis()
     axis.set_xlim(0, 1.12 * bottom.max())
     axis.set_xlabel("$ a box, 28 nm, by the price of memory")
-    axis.legend(fontsize=7, frameon=False)
+    axis.legend(fontsize=8, frameon=False)
     return figure
 
 
 def energy_stack(world, context=2048):
     """Energy of a token by part: the essay's constants, and ours."""
-    figure, axis = _figure(7.2, 3.8)
+    figure, axis = _figure(3.8)
     platform = world.platforms["appliance-28nm-lpddr5-8gb"]
     bars = []
     for name in ("bitnet-2b-4t", "dense-7b", "dense-14b"):
@@ -178,21 +183,21 @@ def energy_stack(world, context=2048):
         sizes = np.array([1e3 * parts.get(part, 0) for _, parts in bars])
         axis.barh(range(len(bars)), sizes, left=left, color=colour, label=part)
         left += sizes
-    axis.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=7)
+    axis.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=8)
     axis.invert_yaxis()
-    axis.margins(x=0.05)
+    axis.set_xlim(0, 1.05 * left.max())
     axis.set_xlabel(f"mJ a token on {platform.title}, {context:,} positions")
-    axis.legend(fontsize=7, frameon=False)
+    axis.legend(fontsize=8, frameon=False)
     return figure
 
 
 def prediction_errors(compared):
     """Errors of the cycle model, a bar for every measured case."""
     known = [entry for entry in compared if entry.error is not None]
-    figure, axis = _figure(7.2, 0.6 + 0.28 * max(4, len(known)))
+    figure, axis = _figure(0.6 + 0.28 * max(4, len(known)))
     errors = [100 * entry.error for entry in known]
     axis.barh(range(len(known)), errors, color=_COLOURS[0])
-    axis.set_yticks(range(len(known)), [entry.case.name for entry in known], fontsize=7)
+    axis.set_yticks(range(len(known)), [entry.case.name for entry in known], fontsize=8)
     axis.invert_yaxis()
     axis.axvline(0, color="black", linewidth=0.6)
     axis.axvspan(-5, 5, color="#81b29a", alpha=0.15)
@@ -203,7 +208,7 @@ def prediction_errors(compared):
 
 def area_stack(world):
     """mm2 of each chip platform's die, by part."""
-    figure, axis = _figure(7.2, 3.2)
+    figure, axis = _figure(3.2)
     chips = [
         p
         for p in world.platforms.values()
@@ -215,8 +220,8 @@ def area_stack(world):
         sizes = np.array([part[name][1] for part in parts])
         axis.barh(range(len(chips)), sizes, left=left, color=colour, label=name)
         left += sizes
-    axis.set_yticks(range(len(chips)), [p.name for p in chips], fontsize=7)
+    axis.set_yticks(range(len(chips)), [p.name for p in chips], fontsize=8)
     axis.invert_yaxis()
     axis.set_xlabel("mm2 in 28 nm")
-    axis.legend(fontsize=7, frameon=False)
+    axis.legend(fontsize=8, frameon=False)
     return figure
