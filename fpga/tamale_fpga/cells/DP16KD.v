@@ -186,8 +186,8 @@ module DP16KD (
     always @(clk_a) low_a <= ~clk_a;
     always @(clk_b) low_b <= ~clk_b;
     wire meet = address_a[13:5] == address_b[13:5];
-    wire [35:0] clash_a = meet & low_b & clk_b ? mask_b : 36'b0;
-    wire [35:0] clash_b = meet & low_a & clk_a ? mask_a : 36'b0;
+    // In the blocks below, where a wire of the other clock might not have followed it yet.
+    reg [35:0] clash_a, clash_b;
     reg [35:0] noise_a = 36'h5DEECE66D, noise_b = 36'h2545F4914;
 
     wire [35:0] row_a = memory[address_a[13:5]], row_b = memory[address_b[13:5]];
@@ -203,6 +203,7 @@ module DP16KD (
     always @(posedge clk_a, posedge empty_a)
         if (empty_a | clear_a) read_a <= 36'b0;
         else if (CEA & ~WEA) begin
+            clash_a = meet & low_b & CLKB != (CLKBMUX == "INV") ? mask_b : 36'b0;
             read_a <= (row_a & ~clash_a | noise_a & clash_a) >> place(DATA_WIDTH_A, address_a[4:0]);
             noise_a <= {noise_a[34:0], noise_a[35] ^ noise_a[24]};
         end else if (CEA & WRITEMODE_A == "WRITETHROUGH")
@@ -220,6 +221,7 @@ module DP16KD (
     always @(posedge clk_b, posedge empty_b)
         if (empty_b | clear_b) read_b <= 36'b0;
         else if (CEB & ~WEB) begin
+            clash_b = meet & low_a & CLKA != (CLKAMUX == "INV") ? mask_a : 36'b0;
             read_b <= (row_b & ~clash_b | noise_b & clash_b) >> place(DATA_WIDTH_B, address_b[4:0]);
             noise_b <= {noise_b[34:0], noise_b[35] ^ noise_b[24]};
         end else if (CEB & WRITEMODE_B == "WRITETHROUGH")
