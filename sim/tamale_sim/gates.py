@@ -74,6 +74,8 @@ def build(board, config, *, edit=None, progress=None):
         HARNESS,
         root,
         extra_sources=[*made.sources, memory.SOURCES[0]],
+        # A netlist is a hundred megabytes of C++, and its run is short.
+        options={"OPT_FAST": "-O1"},
         progress=progress,
     )
     return executable, made

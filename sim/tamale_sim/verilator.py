@@ -64,7 +64,9 @@ def make_variables() -> dict[str, str]:
     return variables
 
 
-def build_executable(verilog, name, main, root, *, extra_sources=(), waves=False, progress=None):
+def build_executable(
+    verilog, name, main, root, *, extra_sources=(), waves=False, options=None, progress=None
+):
     """Build a model with a C++ main program, or find the same build from before.
 
     Parameters
@@ -80,6 +82,8 @@ def build_executable(verilog, name, main, root, *, extra_sources=(), waves=False
         Further Verilog.
     waves : bool
         Whether the program can record signals (VM_TRACE).
+    options : dict of str to str, optional
+        Variables of the makefile, such as ``OPT_FAST``.
     progress : callable, optional
         Called with a line before work that takes long.
 
@@ -94,7 +98,7 @@ def build_executable(verilog, name, main, root, *, extra_sources=(), waves=False
         If a tool fails; the message ends with its last lines.
     """
     command, environment = _executable()
-    variables = make_variables()
+    variables = make_variables() | (options or {})
     digest = hashlib.sha256(repr((verilog, waves, sorted(variables.items()))).encode())
     for source in (main, *extra_sources):
         digest.update(Path(source).read_bytes())
@@ -116,7 +120,8 @@ def build_executable(verilog, name, main, root, *, extra_sources=(), waves=False
     ]  # fmt: skip
     make = ["make", "-C", str(part), "-f", f"V{name}.mk", "-j", str(os.cpu_count() or 1)]
     make += [f"{key}={value}" for key, value in variables.items()]
-    make += ["OPT_SLOW=-O1", "OPT_FAST=-O3"]
+    levels = {"OPT_SLOW": "-O1", "OPT_FAST": "-O3"} | (options or {})
+    make += [f"{key}={value}" for key, value in levels.items()]
     for step in (arguments, make):
         result = subprocess.run(step, env=environment, capture_output=True, text=True)
         if result.returncode:
