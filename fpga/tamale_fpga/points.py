@@ -27,21 +27,22 @@ _ECP5_BUS = 128
 
 
 def run(arguments):
-    """Synthesise one point for a chip and for ECP5, or find it from before.
+    """Synthesise one point for a chip, for ECP5, or for both, or find it from before.
 
     Parameters
     ----------
     arguments : tuple
-        (block, fields of its configuration, folder for builds, text of the Liberty library): by
-        value, for a worker may be another machine.
+        (block, fields of its configuration, folder for builds, text of the Liberty library or None
+        for no chip, whether ECP5 too): by value, for a worker may be another machine.
 
     Returns
     -------
     dict
-        ``block``, ``changes``, what `liberty.measure` returns, and ``ecp5``: ``lut4``, ``ff``,
-        ``ebr``, ``dsp``, or None where the block is too wide for it or its synthesis fails.
+        ``block``, ``changes``, what `liberty.measure` returns if there is a library, and ``ecp5``:
+        ``lut4``, ``ff``, ``ebr``, ``dsp``, or None where the block is too wide for it or its
+        synthesis fails.
     """
-    block, changes, root, library = arguments
+    block, changes, root, library, for_ecp5 = arguments
     config = Config(**changes)
     folder = Path(root) / "liberty"
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,8 +67,9 @@ def run(arguments):
         }
 
     result = {"block": block, "changes": changes}
-    result |= _cached(folder, (block, config, library), chip)
-    return result | {"ecp5": _cached(folder, (block, config, "ecp5"), fpga)}
+    if library is not None:
+        result |= _cached(folder, (block, config, library), chip)
+    return result | {"ecp5": _cached(folder, (block, config, "ecp5"), fpga) if for_ecp5 else None}
 
 
 def _cached(folder, key, make):

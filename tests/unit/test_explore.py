@@ -6,6 +6,8 @@ import math
 
 import pytest
 from tamale import config as configuration
+from tamale_fpga.area import CAPACITY
+from tamale_fpga.boards import BOARDS
 from tamale_model import readers
 from tamale_model.explore import cost, design, fields, market, performance, silicon, world
 from tamale_model.explore.quantity import DataError, quantity
@@ -330,6 +332,17 @@ def test_cluster(known):
     assert rows[0].single == 0
     assert rows[-1].all > rows[3].all > 0
     assert rows[-1].price[1] == pytest.approx(64 * rows[0].price[1])
+
+
+def test_boards_are_those_that_are_built(known):
+    for platform in known.platforms.values():
+        device = platform.part.rsplit("-", 1)[0]
+        if device in CAPACITY:
+            figures = (platform.lut4.value, platform.ebr.value, platform.dsp.value)
+            assert figures == CAPACITY[device], platform.name
+    for board in BOARDS.values():
+        assert known.platform(board.name).price.value == board.usd
+        assert known.platform(board.name).preset == board.preset
 
 
 # Fields -------------------------------------------------------------------------------------------

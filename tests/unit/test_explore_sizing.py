@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from tamale import config as configuration
 from tamale_model import imagefile, readers
-from tamale_model.explore import predictions, sizing, sweep, world
+from tamale_model.explore import predictions, silicon, sizing, sweep, world
 from tamale_model.explore.quantity import DataError
 from tamale_sim.models_cache import demonstration
 
@@ -53,6 +53,21 @@ def test_taken(found):
         sizing.pick(front, 2 * fastest)
     with pytest.raises(DataError, match="no point has a loss of at most 1e-09"):
         sizing.pick(front, loss=1e-9)
+
+
+def test_synthesised_engine_replaces_the_fit(asked, found):
+    point = found[0]
+    fitted = silicon.ecp5_blocks(point.config)["engine"]
+    same = sizing.corrected(asked, point, {"ecp5": {"lut4": fitted}})
+    assert same.cost == pytest.approx(point.cost)
+    larger = sizing.corrected(asked, point, {"ecp5": {"lut4": fitted + 40000}})
+    assert larger.detail["lut4"] == pytest.approx(point.detail["lut4"] + 40000)
+    assert larger.cost == pytest.approx(larger.detail["lut4"] / asked.platform.lut4.value)
+    assert sizing.corrected(asked, point, {"ecp5": None}) == point
+    fields = sizing.engine(point)
+    assert silicon.gates(configuration.Config(**fields))["engine"] == pytest.approx(
+        silicon.gates(point.config)["engine"]
+    )
 
 
 def test_preset_loads(found, tmp_path):

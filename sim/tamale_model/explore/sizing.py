@@ -12,7 +12,7 @@ from tamale_model import cycles
 from tamale_model.explore import design, performance, silicon
 from tamale_model.explore.quantity import DataError
 
-__all__ = ["Point", "Search", "check", "evaluate", "front", "pick", "search"]
+__all__ = ["Point", "Search", "check", "corrected", "engine", "evaluate", "front", "pick", "search"]
 
 #: Steps of each field.
 _STEPS = {
@@ -147,9 +147,7 @@ def evaluate(arguments):
         rate *= engines
     else:
         detail = silicon.ecp5(config)
-        cost = max(
-            detail["lut4"] / asked.platform.lut4.value, detail["ebr"] / asked.platform.ebr.value
-        )
+        cost = _share(asked.platform, detail)
         if cost > _FULL:
             return None
     prefill = rate
@@ -294,6 +292,43 @@ def search(asked, run, *, budget=96, progress=None):
             "`tamale inspect` for what is missing"
         )
     return points
+
+
+#: Fields that the engine depends on.
+_ENGINE = (
+    "bus_width", "code", "tile_rows", "vectors", "vu_width", "max_planes", "max_k", "max_context",
+)  # fmt: skip
+
+
+def engine(point):
+    """Return the fields of a point's configuration that its engine depends on."""
+    return {name: getattr(point.config, name) for name in _ENGINE}
+
+
+def corrected(asked, point, result):
+    """Return a point with the area of its engine as it was synthesised, not as it was fitted.
+
+    Parameters
+    ----------
+    asked : Search
+    point : Point
+    result : dict
+        ``gates`` for a chip, ``ecp5`` with ``lut4`` for a board; unchanged where that is None.
+    """
+    detail = dict(point.detail)
+    if asked.platform.kind == "chip":
+        detail["engine"] *= result["gates"] / silicon.gates(point.config)["engine"]
+        return dataclasses.replace(point, detail=detail, cost=sum(detail.values()))
+    if result["ecp5"] is None:
+        return point
+    fitted = silicon.ecp5_blocks(point.config)["engine"]
+    detail["lut4"] += result["ecp5"]["lut4"] - fitted
+    return dataclasses.replace(point, detail=detail, cost=_share(asked.platform, detail))
+
+
+def _share(platform, detail):
+    """Share of an FPGA's scarcest resource."""
+    return max(detail["lut4"] / platform.lut4.value, detail["ebr"] / platform.ebr.value)
 
 
 def pick(points, goal=None, *, loss=3e-3):

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from tamale import config as configuration
 from tamale_fpga import liberty, points
+from tamale_fpga.boards import BOARDS
 from tamale_model import readers
 from tamale_model.explore import (
     audit,
@@ -119,6 +120,9 @@ def add(subparsers):
                      help="most loss that the cache's trits may cost (default: 0.003)")  # fmt: skip
     sub.add_argument("--points", type=int, default=96, metavar="N",
                      help="configurations to evaluate (default: 96)")  # fmt: skip
+    sub.add_argument("--synthesise", action="store_true",
+                     help="synthesise the engines of the front: minutes")  # fmt: skip
+    sub.add_argument("--liberty", metavar="FILE", help="cell library (default: an installed one)")
     sub.add_argument("-o", "--output", metavar="FILE", help="write the preset here")
     context(sub, 1024)
     parallel(sub)
@@ -343,7 +347,25 @@ def _search(args, asked, budget):
                     asked, pool, budget=budget,
                     progress=lambda done, total: bar.update(task, completed=done),
                 )  # fmt: skip
-    return found, sizing.front(found)
+        best = sizing.front(found)
+        if getattr(args, "synthesise", False):
+            best = _synthesised(args, asked, best, pool)
+    return found, best
+
+
+def _synthesised(args, asked, best, pool):
+    """Return the front with its engines synthesised, all different ones in parallel."""
+    chip = asked.platform.kind == "chip"
+    library = liberty.find(args.liberty).read_text() if chip else None
+    engines = {repr(sizing.engine(p)): sizing.engine(p) for p in best}
+    todo = [("engine", fields, str(build_root()), library, not chip) for fields in engines.values()]
+    note = _note(args)
+    if note:
+        note(f"synthesising {len(todo)} engines")
+    results = pool(points.run, todo, note and (lambda n: note(f"{n} of {len(todo)} synthesised")))
+    found = dict(zip(engines, results, strict=True))
+    # Areas have changed, so some points may be beaten now.
+    return sizing.front([sizing.corrected(asked, p, found[repr(sizing.engine(p))]) for p in best])
 
 
 def _size(args, known):
@@ -357,6 +379,8 @@ def _size(args, known):
         known.workload(args.model), known.platform(args.platform), known, args.context,
         args.sequences,
     )  # fmt: skip
+    if args.synthesise and asked.platform.kind == "chip":
+        liberty.find(args.liberty)
     found, best = _search(args, asked, args.points)
     taken = sizing.pick(best, args.goal, loss=args.loss)
     config = taken.config
@@ -382,6 +406,8 @@ def _size(args, known):
     for line in _limits(asked, config):
         print(f"note: {line}")
     print(f"wrote {args.output}" if args.output else config.to_toml())
+    if args.output and asked.platform.name in BOARDS:
+        print(f"next: tamale build --board {asked.platform.name} --config {args.output}")
 
 
 def _worst():
@@ -398,6 +424,11 @@ def _limits(asked, config):
         yield (
             f"the model needs {need / 1e9:.2f} GB, the generator's address space ends at "
             f"{config.memory_bytes / 1e9:.2f} GB: the preset generates and runs smaller models"
+        )
+    if asked.platform.kind == "fpga" and config.clock_hz > 1e6 * asked.platform.clock.value:
+        yield (
+            f"{config.clock_hz / 1e6:g} MHz is the upper end of what is assumed of this board; "
+            "`tamale build` tells whether it closes, and `--assume` may set the platform's clock"
         )
     if asked.platform.note:
         yield asked.platform.note
@@ -483,7 +514,7 @@ def _predict(args, known):
 def _area(args, known):
     library = liberty.find(args.liberty)
     text = library.read_text()
-    todo = [(block, changes, str(build_root()), text) for block, changes in points.points()]
+    todo = [(block, changes, str(build_root()), text, True) for block, changes in points.points()]
     note = _note(args)
     done = note and (lambda count: note(f"{count} of {len(todo)} blocks synthesised"))
     with sweep.pool(args.scheduler, args.workers) as pool:
