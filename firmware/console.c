@@ -52,6 +52,11 @@ void record_signed(const char *name, int32_t value) {
 
 void record_end(void) { hal_uart_put('\n'); }
 
+void record_error(const char *what) {
+    record_begin("error");
+    record_text("what", what);
+}
+
 bool console_word(char word[CONSOLE_WORD]) {
     int length = 0;
     while (!line_ended) {
@@ -78,13 +83,14 @@ bool console_word(char word[CONSOLE_WORD]) {
 bool console_number(uint32_t *value) {
     char word[CONSOLE_WORD];
     if (!console_word(word)) return false;
-    uint64_t number = 0;
+    uint32_t number = 0;
     for (const char *c = word; *c; c++) {
-        if (*c < '0' || *c > '9' || number >> 32) return bad = true, false;
-        number = number * 10 + (uint32_t)(*c - '0');
+        uint32_t digit = (uint32_t)*c - '0';
+        if (digit > 9 || number > UINT32_MAX / 10 || number * 10 > UINT32_MAX - digit)
+            return bad = true, false;
+        number = number * 10 + digit;
     }
-    if (number >> 32) return bad = true, false;
-    *value = (uint32_t)number;
+    *value = number;
     return true;
 }
 

@@ -19,6 +19,8 @@ void record_text(const char *name, const char *value);
 void record_number(const char *name, uint64_t value);
 void record_signed(const char *name, int32_t value);
 void record_end(void);
+/* Starts a record of kind error. */
+void record_error(const char *what);
 
 /* The next word of the line, at most CONSOLE_WORD - 1 characters; false at the end of the line. Words
  * that are longer, and bytes that are no printable ASCII, count as garbage: see console_bad. */

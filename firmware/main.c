@@ -3,19 +3,17 @@
 #include "console.h"
 #include "driver.h"
 #include "hal.h"
-#include "tamale_image.h"
+#include "image.h"
+#include "loader.h"
+#include "memtest.h"
+#include "storage.h"
 #include "tokenizer.h"
 
 #define NO_TOKEN 0xFFFFFFFFu
 #define SEQUENCES_MAX 16
+#define PROTOCOL 3
 
-static const volatile uint32_t *const image = (const volatile uint32_t *)TAMALE_DRAM_UNCACHED_BASE;
-
-static struct {
-    uint32_t kv_base;        /* byte address of the first sequence's cache */
-    uint32_t sequences;      /* that fit the memory and the hardware */
-    volatile uint32_t *prompts; /* [sequences][context] */
-} layout;
+static const volatile uint32_t *const image = IMAGE;
 
 static struct sequence {
     uint32_t cached; /* positions that the cache holds already */
@@ -37,6 +35,11 @@ static struct {
     struct tokenizer tokenizer;
 } text;
 
+static struct layout layout;
+static bool usable;        /* the memory holds an image that was checked */
+static const char *source; /* of that image */
+static uint32_t greeting;  /* number of the last `hello` */
+
 static uint32_t submitted;
 static bool stopped; /* by Ctrl-C */
 
@@ -44,94 +47,6 @@ static bool stopped; /* by Ctrl-C */
 #define TEXT_FITS (TAMALE_RAM_SIZE >= TAMALE_TEXT_RAM_BYTES)
 
 static uint32_t word(enum tamale_image_word name) { return image[name]; }
-
-static void error(const char *what) {
-    record_begin("error");
-    record_text("what", what);
-}
-
-/* For the header's kilobyte, four bits at a time; the accelerator does the rest. */
-static uint32_t crc_word(uint32_t crc, uint32_t value) {
-    static const uint32_t table[16] = {
-        0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4, 0x4DB26158, 0x5005713C,
-        0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C, 0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C,
-    };
-    crc ^= value;
-    for (int i = 0; i < 8; i++) crc = crc >> 4 ^ table[crc & 15];
-    return crc;
-}
-
-static void report_fault(uint32_t code, uint32_t info) {
-    record_begin("fault");
-    record_number("code", code);
-    record_number("info", info);
-    record_end();
-    driver_reset();
-}
-
-/* Gives true if the memory holds an image that this hardware can run; reports otherwise. */
-static bool check_image(void) {
-    if (word(TAMALE_IMAGE_MAGIC_WORD) != TAMALE_IMAGE_MAGIC) {
-        error("no_image");
-        record_number("magic", word(TAMALE_IMAGE_MAGIC_WORD));
-        return false;
-    }
-    if (word(TAMALE_IMAGE_VERSION_WORD) != TAMALE_IMAGE_VERSION) {
-        error("image_version");
-        record_number("has", word(TAMALE_IMAGE_VERSION_WORD));
-        record_number("wants", TAMALE_IMAGE_VERSION);
-        return false;
-    }
-    uint32_t crc = 0xFFFFFFFFu;
-    for (uint32_t i = 0; i < TAMALE_IMAGE_HEADER_BYTES / 4; i++)
-        crc = crc_word(crc, i == TAMALE_IMAGE_HEADER_CRC_WORD ? 0 : image[i]);
-    if (~crc != word(TAMALE_IMAGE_HEADER_CRC_WORD)) {
-        error("header_checksum");
-        record_number("has", ~crc);
-        record_number("wants", word(TAMALE_IMAGE_HEADER_CRC_WORD));
-        return false;
-    }
-    const char *what;
-    uint32_t has, wants;
-    if (!driver_fits(image, &what, &has, &wants)) {
-        error("image_does_not_fit");
-        record_text("field", what);
-        record_number("hardware", has);
-        record_number("image", wants);
-        return false;
-    }
-    uint32_t bytes = word(TAMALE_IMAGE_IMAGE_BYTES_WORD), context = word(TAMALE_IMAGE_CONTEXT_WORD);
-    uint32_t cache = word(TAMALE_IMAGE_KV_SEQUENCE_BYTES_WORD);
-    uint32_t room = 0;
-    if (bytes <= TAMALE_DRAM_SIZE - 4096) {
-        layout.kv_base = (bytes + 4095) & ~4095u;
-        room = TAMALE_DRAM_SIZE - layout.kv_base;
-    }
-    layout.sequences = room / (cache + 4 * context);
-    if (!layout.sequences) {
-        error("memory_too_small");
-        record_number("has", TAMALE_DRAM_SIZE);
-        record_number("wants", (uint64_t)bytes + 4096 + cache + 4 * context);
-        return false;
-    }
-    if (layout.sequences > word(TAMALE_IMAGE_VECTORS_WORD))
-        layout.sequences = word(TAMALE_IMAGE_VECTORS_WORD);
-    layout.prompts = (volatile uint32_t *)(TAMALE_DRAM_UNCACHED_BASE + TAMALE_DRAM_SIZE -
-                                           4 * context * layout.sequences);
-    if (!driver_checksum(TAMALE_IMAGE_HEADER_BYTES, bytes - TAMALE_IMAGE_HEADER_BYTES, &crc)) {
-        uint32_t info, code = driver_fault(&info);
-        report_fault(code, info);
-        error("checksum_engine");
-        return false;
-    }
-    if (crc != word(TAMALE_IMAGE_PAYLOAD_CRC_WORD)) {
-        error("image_checksum");
-        record_number("has", crc);
-        record_number("wants", word(TAMALE_IMAGE_PAYLOAD_CRC_WORD));
-        return false;
-    }
-    return true;
-}
 
 static void configure(void) {
     driver_configure(image, image + word(TAMALE_IMAGE_PROGRAM_OFFSET_WORD) / 4, layout.kv_base,
@@ -156,18 +71,40 @@ static void prepare_text(void) {
 
 static void report_ready(void) {
     char name[TAMALE_IMAGE_NAME_BYTES + 1] = {0};
-    const volatile uint8_t *source = (const volatile uint8_t *)image + TAMALE_IMAGE_HEADER_BYTES -
-                                     TAMALE_IMAGE_NAME_BYTES;
-    for (uint32_t i = 0; i < TAMALE_IMAGE_NAME_BYTES; i++) name[i] = (char)source[i];
+    const volatile uint8_t *letters = (const volatile uint8_t *)image + TAMALE_IMAGE_HEADER_BYTES -
+                                      TAMALE_IMAGE_NAME_BYTES;
+    for (uint32_t i = 0; i < TAMALE_IMAGE_NAME_BYTES; i++) name[i] = (char)letters[i];
     record_begin("ready");
-    record_number("protocol", 2);
+    record_number("protocol", PROTOCOL);
     record_text("model", name);
     record_text("configuration", TAMALE_NAME);
     record_number("vocabulary", word(TAMALE_IMAGE_VOCABULARY_WORD));
     record_number("context", word(TAMALE_IMAGE_CONTEXT_WORD));
     record_number("sequences", layout.sequences);
     record_number("text", TEXT_FITS && text.possible ? text.tokenizer.capacity : 0);
+    record_text("source", source);
+    record_number("hello", greeting);
     record_end();
+}
+
+/* What the board is about: a model, or waiting for one. */
+static void report_state(void) {
+    if (usable) {
+        report_ready();
+        return;
+    }
+    record_begin("waiting");
+    record_number("protocol", PROTOCOL);
+    record_text("configuration", TAMALE_NAME);
+    record_number("memory", TAMALE_DRAM_SIZE);
+    record_number("hello", greeting);
+    record_end();
+}
+
+/* "hello NUMBER": the answer has the number, by which a host knows its own greeting. */
+static void command_hello(void) {
+    if (!console_number(&greeting)) greeting = 0;
+    report_state();
 }
 
 /* Prints what a token stands for. */
@@ -403,12 +340,12 @@ static void stats(void) {
 /* The sequence that a line is for; reports an error if there is none. */
 static bool read_sequence(uint32_t *sequence) {
     if (!console_number(sequence)) {
-        error("bad_number");
+        record_error("bad_number");
         record_end();
         return false;
     }
     if (*sequence >= layout.sequences) {
-        error("bad_sequence");
+        record_error("bad_sequence");
         record_number("sequence", *sequence);
         record_number("sequences", layout.sequences);
         record_end();
@@ -420,20 +357,19 @@ static bool read_sequence(uint32_t *sequence) {
 /* Whether a prompt takes a token; otherwise `refuse` says why not. */
 static bool append(uint32_t sequence, uint32_t token) {
     struct sequence *s = &sequences[sequence];
-    uint32_t context = word(TAMALE_IMAGE_CONTEXT_WORD);
-    if (token >= word(TAMALE_IMAGE_VOCABULARY_WORD) || s->cached + s->prompt_length >= context)
-        return false;
-    layout.prompts[sequence * context + s->prompt_length++] = token;
+    /* A prompt arrives faster than the header's words can be read from memory. */
+    if (token >= layout.vocabulary || s->cached + s->prompt_length >= layout.context) return false;
+    layout.prompts[sequence * layout.context + s->prompt_length++] = token;
     return true;
 }
 
 static void refuse(uint32_t token) {
     if (token >= word(TAMALE_IMAGE_VOCABULARY_WORD)) {
-        error("token_outside_vocabulary");
+        record_error("token_outside_vocabulary");
         record_number("token", token);
         record_number("vocabulary", word(TAMALE_IMAGE_VOCABULARY_WORD));
     } else {
-        error("prompt_longer_than_context");
+        record_error("prompt_longer_than_context");
         record_number("context", word(TAMALE_IMAGE_CONTEXT_WORD));
     }
     record_end();
@@ -448,7 +384,7 @@ static void report_prompt(uint32_t sequence) {
 /* Gives true, and says so, if the end of a text is still missing. */
 static bool unfinished_text(void) {
     if (!text.unfinished) return false;
-    error("text_unfinished");
+    record_error("text_unfinished");
     record_number("sequence", text.sequence);
     record_end();
     return true;
@@ -464,7 +400,7 @@ static void command_prompt(void) {
             return;
         }
     if (console_bad()) {
-        error("bad_number");
+        record_error("bad_number");
         record_number("prompt_tokens", sequences[sequence].prompt_length);
         record_end();
         return;
@@ -504,7 +440,7 @@ static void command_cached(void) {
     if (unfinished_text() || !read_sequence(&sequence)) return;
     if (!console_number(&positions) || !console_end() ||
         positions >= word(TAMALE_IMAGE_CONTEXT_WORD) || sequences[sequence].prompt_length) {
-        error("bad_cached");
+        record_error("bad_cached");
         record_number("context", word(TAMALE_IMAGE_CONTEXT_WORD));
         record_number("prompt_tokens", sequences[sequence].prompt_length);
         record_end();
@@ -517,7 +453,7 @@ static void command_cached(void) {
 static bool cache_in_use(void) {
     for (uint32_t i = 0; i < SEQUENCES_MAX; i++)
         if (sequences[i].cached) {
-            error("cache_in_use");
+            record_error("cache_in_use");
             record_number("sequence", i);
             record_end();
             return true;
@@ -530,12 +466,12 @@ static void command_text(void) {
     uint32_t sequence, options, refused;
     if (!read_sequence(&sequence)) return;
     if (!console_number(&options) || options & ~TEXT_OPTIONS) {
-        error("bad_number");
+        record_error("bad_number");
         record_end();
         return;
     }
     if (!TEXT_FITS || !text.possible) {
-        error("no_tokenizer");
+        record_error("no_tokenizer");
         record_end();
         return;
     }
@@ -551,7 +487,7 @@ static void command_text(void) {
         if (!tokenizer_put(&text.tokenizer, (uint8_t)byte)) result = TOKENIZER_WORD_TOO_LONG;
     if (console_bad()) {
         text.unfinished = false;
-        error("bad_text");
+        record_error("bad_text");
         record_end();
         return;
     }
@@ -562,11 +498,11 @@ static void command_text(void) {
     if (result == TOKENIZER_REFUSED) {
         refuse(refused);
     } else if (result == TOKENIZER_WORD_TOO_LONG) {
-        error("word_too_long");
+        record_error("word_too_long");
         record_number("bytes", text.tokenizer.capacity);
         record_end();
     } else if (result == TOKENIZER_NOT_NORMALISED) {
-        error("text_not_normalised");
+        record_error("text_not_normalised");
         record_end();
     } else {
         report_prompt(sequence);
@@ -579,12 +515,12 @@ static void command_generate(void) {
         !console_number(&request.temperature) || !console_number(&request.top_k) ||
         !console_number(&request.seed) || !console_number(&request.all_logits) || !console_end() ||
         !request.tokens) {
-        error("bad_request");
+        record_error("bad_request");
         record_end();
         return;
     }
     if (!request.sequences || request.sequences > layout.sequences) {
-        error("bad_sequence");
+        record_error("bad_sequence");
         record_number("sequence", request.sequences - 1);
         record_number("sequences", layout.sequences);
         record_end();
@@ -593,7 +529,7 @@ static void command_generate(void) {
     if (unfinished_text()) return;
     for (uint32_t i = 0; i < request.sequences; i++)
         if (!sequences[i].prompt_length) {
-            error("empty_prompt");
+            record_error("empty_prompt");
             record_number("sequence", i);
             record_end();
             return;
@@ -612,42 +548,121 @@ static void clear(void) {
     text.unfinished = false;
 }
 
-static void serve(void) {
-    char command[CONSOLE_WORD];
-    for (;;) {
-        record_begin("idle");
+/* Makes an image that is in the memory the one that runs, if it is good; errors say why it is not. */
+static void take_image(const char *from) {
+    usable = false;
+    clear();
+    hal_data_cache_invalidate();
+    if (!image_check_header(from, &layout) || !image_check_payload(from)) return;
+    usable = true;
+    source = from;
+    configure();
+    prepare_text();
+}
+
+static void no_image(uint32_t magic) {
+    record_error("no_image");
+    record_number("magic", magic);
+    record_end();
+}
+
+/* Takes the image of the first storage that has a good one. */
+static void boot_from_storage(void) {
+#if TAMALE_STORAGE
+    for (uint32_t i = 0; i < sizeof storages / sizeof *storages && !usable; i++) {
+        const struct storage *s = &storages[i];
+        if (!s->open() || !s->read(TAMALE_IMAGE_HEADER_BYTES)) continue;
+        if (!image_begins()) continue;
+        if (!image_check_header(s->name, &layout)) continue;
+        record_begin("booting");
+        record_text("source", s->name);
+        record_number("bytes", word(TAMALE_IMAGE_IMAGE_BYTES_WORD));
         record_end();
-        while (!console_word(command) && !console_bad()) console_next_line();
-        if (same(command, "prompt") && !console_bad())
-            command_prompt();
-        else if (same(command, "cached") && !console_bad())
-            command_cached();
-        else if (same(command, "text") && !console_bad())
-            command_text();
-        else if (same(command, "clear") && !console_bad())
-            clear();
-        else if (same(command, "generate") && !console_bad())
-            command_generate();
-        else if (same(command, "stats") && !console_bad())
-            stats();
-        else if (same(command, "halt") && !console_bad())
-            return;
-        else {
-            error("unknown_command");
-            record_end();
-        }
-        console_next_line();
+        if (s->read(word(TAMALE_IMAGE_IMAGE_BYTES_WORD))) take_image(s->name);
     }
+#endif
+}
+
+static void boot(void) {
+    /* An image that is still in the memory is as good as a new one. */
+    uint32_t magic = word(TAMALE_IMAGE_MAGIC_WORD);
+    if (image_begins()) take_image("memory");
+    if (!usable) boot_from_storage();
+    if (!usable && magic != TAMALE_IMAGE_MAGIC) no_image(magic);
+    report_state();
+}
+
+#if TAMALE_RAM_SIZE >= TAMALE_LOAD_RAM_BYTES
+static void command_load(void) {
+    if (!loader_load()) return;
+    usable = false;
+    if (image_begins())
+        take_image("host");
+    else
+        no_image(word(TAMALE_IMAGE_MAGIC_WORD));
+    report_state();
+}
+
+static void command_sums(void) {
+    loader_sums();
+    /* The bounds of the accelerator's reader were changed. */
+    if (usable) configure();
+}
+#endif
+
+#if TAMALE_RAM_SIZE >= TAMALE_STORAGE_RAM_BYTES
+static void command_memtest(void) {
+    if (!memtest()) return;
+    usable = false;
+    clear();
+    report_state();
+}
+#endif
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+    bool needs_image;
+} commands[] = {
+    {"prompt", command_prompt, true},
+    {"text", command_text, true},
+    {"cached", command_cached, true},
+    {"generate", command_generate, true},
+    {"clear", clear, false},
+    {"stats", stats, false},
+    {"hello", command_hello, false},
+    {"boot", boot, false},
+#if TAMALE_RAM_SIZE >= TAMALE_STORAGE_RAM_BYTES
+    {"memtest", command_memtest, false},
+#endif
+#if TAMALE_RAM_SIZE >= TAMALE_LOAD_RAM_BYTES
+    {"load", command_load, false},
+    {"sums", command_sums, false},
+#endif
+};
+
+static void obey(const char *name) {
+    for (uint32_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (same(name, commands[i].name) && !console_bad()) {
+            if (commands[i].needs_image && !usable)
+                no_image(word(TAMALE_IMAGE_MAGIC_WORD));
+            else
+                commands[i].run();
+            return;
+        }
+    record_error("unknown_command");
+    record_end();
 }
 
 int main(void) {
-    if (!check_image()) {
+    boot();
+    for (;;) {
+        char command[CONSOLE_WORD];
+        record_begin("idle");
         record_end();
-        return 1;
+        while (!console_word(command) && !console_bad()) console_next_line();
+        if (same(command, "halt") && !console_bad()) return 0;
+        obey(command);
+        console_next_line();
     }
-    configure();
-    prepare_text();
-    report_ready();
-    serve();
-    return 0;
 }

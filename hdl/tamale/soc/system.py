@@ -11,19 +11,28 @@ from tamale.soc import toolchain
 from tamale.soc.soc import Soc
 
 __all__ = [
-    "PAD_DELAY", "TEXT_RAM_BYTES", "build_firmware", "build_memory", "build_soc",
-    "firmware_folder",
+    "LOAD_RAM_BYTES", "PAD_DELAY", "STORAGE_RAM_BYTES", "TEXT_RAM_BYTES", "build_firmware",
+    "build_memory", "build_soc", "firmware_folder",
 ]  # fmt: skip
 
+#: On-chip memory from which on the firmware takes images over the serial port.
+LOAD_RAM_BYTES = 20480
+
 #: On-chip memory from which on the firmware takes text apart; with less, prompts come as tokens.
-TEXT_RAM_BYTES = 24576
+TEXT_RAM_BYTES = 28672
+
+#: On-chip memory from which on the firmware boots from flash and card, and tests the memory.
+STORAGE_RAM_BYTES = 36864
 
 #: Cycles that registers in the pads of an SDRAM add to a read: one on the way out, one on the way
 #: in.
 PAD_DELAY = 2
 
 #: Sources of the firmware, in `firmware_folder`.
-_SOURCES = ("start.S", "hal.c", "console.c", "driver.c", "sample.c", "tokenizer.c", "main.c")
+_SOURCES = (
+    "start.S", "hal.c", "console.c", "driver.c", "image.c", "loader.c", "spi.c", "flash.c",
+    "card.c", "file.c", "memtest.c", "sample.c", "tokenizer.c", "main.c",
+)  # fmt: skip
 
 
 def firmware_folder():
@@ -52,7 +61,10 @@ def build_soc(config):
         constants={
             "NAME": config.name,
             "CANDIDATES_MAX": config.candidates,
+            "LOAD_RAM_BYTES": LOAD_RAM_BYTES,
             "TEXT_RAM_BYTES": TEXT_RAM_BYTES,
+            "STORAGE_RAM_BYTES": STORAGE_RAM_BYTES,
+            "STORAGE": int(config.storage and config.cpu_ram_bytes >= STORAGE_RAM_BYTES),
             "FLASH_IMAGE_OFFSET": config.flash_image_offset,
         },
     )
