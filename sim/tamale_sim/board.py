@@ -1,9 +1,7 @@
 """A simulated board: the SoC, its memory with real timing, a serial port, eyes for tests."""
 
 import contextlib
-import json
 import os
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -13,33 +11,23 @@ from amaranth.lib import wiring
 from amaranth.lib.cdc import ResetSynchronizer
 from amaranth.lib.wiring import In, Out
 from tamale.gateware.counters import Counter
+from tamale.soc.soc import STORAGE
 from tamale.soc.system import build_firmware, build_memory, build_soc
 
 from . import memory, verilator
 from .activity import COUNTED, IDLE_CAUSES, Activity
-from .messages import explain, explain_end
-from .protocol import Record, RecordParser, Text, TextOption, commands, text_lines
+from .conversation import BoardError, Conversation
+from .link import ProcessLink
+from .protocol import Text
 from .runner import build_root, to_verilog
 
-__all__ = ["HARNESS", "Board", "BoardError", "BoardTop", "build"]
+__all__ = ["HARNESS", "HARNESS_HEADERS", "Board", "BoardError", "BoardTop", "Text", "build"]
 
 #: Main program of simulated boards.
 HARNESS = Path(__file__).parent / "harness.cpp"
 
-
-class BoardError(RuntimeError):
-    """The board reported a fault or an error, or its simulation ended; the message says which.
-
-    Parameters
-    ----------
-    message : str
-    record : Record, optional
-        What the board said.
-    """
-
-    def __init__(self, message, record=None):
-        super().__init__(message)
-        self.record = record
+#: What it includes beside it.
+HARNESS_HEADERS = (HARNESS.parent / "models" / "spi_devices.h",)
 
 
 class BoardTop(wiring.Component):
@@ -69,6 +57,9 @@ class BoardTop(wiring.Component):
         Every logit on its way to the candidates.
     activity : Out(len(Activity))
         What goes on in this cycle, see `Activity`.
+    spi_flash_sck, spi_flash_cs_n, spi_flash_mosi, sd_sck, sd_cs_n, sd_mosi : Out(1)
+    spi_flash_miso, sd_miso : In(1)
+        Flash and SD card, at rest without ``storage``.
     """
 
     def __init__(self, config, soc, errors=None):
@@ -92,6 +83,12 @@ class BoardTop(wiring.Component):
                 "logit_value": Out(32),
                 "activity": Out(len(Activity)),
             }
+            | {
+                f"{device}_{pin}": Out(1, init=int(pin != "sck"))
+                for device in STORAGE.values()
+                for pin in ("sck", "cs_n", "mosi")
+            }
+            | {f"{device}_miso": In(1, init=1) for device in STORAGE.values()}
         )
 
     def elaborate(self, platform):
@@ -129,6 +126,12 @@ class BoardTop(wiring.Component):
         ]
         for name in ("logit_valid", "logit_vector", "logit_row", "logit_value"):
             m.d.comb += getattr(self, name).eq(getattr(accelerator, name))
+        for device in STORAGE.values():
+            if config.storage:
+                m.d.comb += getattr(soc, f"{device}_miso").eq(getattr(self, f"{device}_miso"))
+            for pin in ("sck", "cs_n", "mosi"):
+                own = getattr(self, f"{device}_{pin}")
+                m.d.comb += own.eq(getattr(soc, own.name) if config.storage else pin != "sck")
         self._activity(m, ram)
         return m
 
@@ -181,24 +184,25 @@ def build(config, *, waves=None, progress=None, errors=None):
     if waves is None:
         waves = os.environ.get("WAVES", "0") not in ("", "0")
     soc = build_soc(config)
-    directory = build_root() / f"board.{config.name}"
     if progress:
         progress("generating Verilog and firmware")
-    build_firmware(soc, directory)
+    # The tests of several processes build the same at once.
+    with tempfile.TemporaryDirectory(prefix="tamale.") as directory:
+        build_firmware(soc, directory)
     verilog = to_verilog(BoardTop(config, soc, errors), "board")
-    (directory / "board.v").write_text(verilog)
     return verilator.build_executable(
         verilog,
         "board",
         HARNESS,
         build_root(),
+        headers=HARNESS_HEADERS,
         extra_sources=[*soc.verilog_sources(), *memory.SOURCES],
         waves=waves,
         progress=progress,
     )
 
 
-class Board:
+class Board(Conversation):
     """A running simulation.
 
     No wait is endless: a simulation in which nothing moves ends by itself, see ``patience``.
@@ -208,8 +212,8 @@ class Board:
     executable : path
         From `build`.
     config : Config
-    image : path
-        Contents of the memory at the start.
+    image : path or None
+        Contents of the memory at the start; None for a board that was just switched on.
     trace : path, optional
         Where a build with waves records the signals.
     patience : int, optional
@@ -219,212 +223,67 @@ class Board:
         Cycles after which the simulation ends.
     activity : path, optional
         Where to record what goes on, see `activity.read`.
+    flash, card : path, optional
+        Contents of the configuration flash and of the SD card of a board with ``storage``; neither
+        is there by default.
+    card_capacity : str
+        ``high`` or ``standard``, two kinds of cards with different commands.
 
     Raises
     ------
     BoardError
         From any method, when the board reports an error or stops. After an error or fault of a
-        running board it waits for the next command.
+        running board it waits for the next command. At the start, if ``image`` is not one that the
+        board runs.
     """
 
     def __init__(
-        self, executable, config, image, *, trace=None, patience=None, limit=None, activity=None
-    ):
+        self, executable, config, image, *, trace=None, patience=None, limit=None, activity=None,
+        flash=None, card=None, card_capacity="high",
+    ):  # fmt: skip
         self._directory = tempfile.TemporaryDirectory(prefix="tamale.")
         self._logits_path = Path(self._directory.name) / "logits.bin"
         command = [
-            str(executable), f"+image={Path(image).absolute()}", "--logits", str(self._logits_path),
-            "--divisor", str((config.clock_hz + config.uart_baud // 2) // config.uart_baud),
-            "--clock", str(config.clock_hz), "--cpu-clock", str(config.cpu_clock_hz),
+            str(executable), "--logits", str(self._logits_path), "--clock", str(config.clock_hz),
+            "--cpu-clock", str(config.cpu_clock_hz),
         ]  # fmt: skip
+        if image is not None:
+            command.append(f"+image={Path(image).absolute()}")
         for name, value in (
             ("--trace", trace and Path(trace).absolute()),
             ("--patience", patience),
             ("--limit", limit),
             ("--activity", activity and Path(activity).absolute()),
+            ("--flash", flash and Path(flash).absolute()),
+            ("--card", card and Path(card).absolute()),
+            ("--card-capacity", card_capacity),
         ):
             if value is not None:
                 command += [name, str(value)]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            # Ctrl-C is for the command that runs the board, which ends it in good order.
-            start_new_session=True,
-        )
-        self._parser = RecordParser()
-        self._pending = []
-        self._said = b""
-        self._idle = False
+        super().__init__(ProcessLink(command, config.clock_hz, config.uart_baud))
         self._logits = None
-        self.text_cycles = 0  # that the firmware took to make tokens of texts
-        self.summary = self.ready = None
+        self.summary = None
         try:
-            self.ready = self.expect("ready")
-            self.expect("idle")
+            self.listen()
+            if image is not None and self.errors and not self.ready:
+                raise self.errors[0]
         except BaseException:
             self.close()
             raise
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def send(self, line):
-        """Send a command line, str or bytes."""
-        self._idle = False
-        self.send_bytes((line.encode() if isinstance(line, str) else line) + b"\n")
-
-    def send_bytes(self, data):
-        """Send bytes as they are."""
-        if self._process.stdin.closed:
-            raise BoardError("the board is closed; boot another one")
-        try:
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            self._ended()
-
-    def interrupt(self):
-        """Send Ctrl-C: generation ends after the current job."""
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(b"\x03")
-            self._process.stdin.flush()
-
-    def _events(self):
-        """Yield `Text` and `Record` as they come."""
-        while True:
-            while self._pending:
-                event = self._pending.pop(0)
-                if isinstance(event, Text):
-                    # The last words of a firmware that dies are text.
-                    self._said = (self._said + event.data)[-200:]
-                self._idle = isinstance(event, Record) and event.kind == "idle"
-                yield event
-            data = os.read(self._process.stdout.fileno(), 65536)
-            if not data:
-                self._ended()
-            self._pending.extend(self._parser.feed(data))
-
-    def events(self):
-        """Yield `Text` and `Record` as they come; errors and faults raise BoardError."""
-        for event in self._events():
-            if isinstance(event, Record) and event.kind in ("error", "fault"):
-                error = BoardError(explain(event), event)
-                if self.ready:
-                    # What follows belongs to the command that failed.
-                    for rest in self._events():
-                        if isinstance(rest, Record) and rest.kind == "idle":
-                            break
-                raise error
-            yield event
-
-    def expect(self, kind):
-        """Return the next record of a kind; text and other records before it are dropped."""
-        for event in self.events():
-            if isinstance(event, Record) and event.kind == kind:
-                return event
-            if isinstance(event, Record) and event.kind == "idle":
-                raise BoardError(f"the board waits for a command where a record {kind!r} was due")
-
-    def _ended(self):
-        _, errors = self._process.communicate()
-        lines = errors.decode(errors="replace").strip().splitlines() or ["no message"]
-        with contextlib.suppress(ValueError):
-            self.summary = json.loads(lines[-1])
-        if self.summary is None:
-            raise BoardError(f"the simulation broke off: {lines[-1]}")
-        said = self._said.decode(errors="replace").strip()
-        raise BoardError(explain_end(self.summary, said))
-
-    def run(self, prompts, tokens, **options):
-        """Start a generation and yield its events up to the end; options are those of `start`.
-
-        Yields
-        ------
-        Text, or Record of kind ``job``, ``token``, ``done``
-        """
-        self.start(prompts, tokens, **options)
-        yield from self.events_to_idle()
-
-    def start(
-        self, prompts, tokens, *, sampling=(0.0, 0, 0), all_logits=False,
-        text_options=TextOption.SPECIAL, cached=(),
-    ):  # fmt: skip
-        """Start a generation; its events are `events_to_idle`.
-
-        Parameters
-        ----------
-        prompts : list of list of int or str
-            Tokens, and texts that the board makes tokens of.
-        cached : sequence of int
-            Positions that the caches hold already, see `protocol.commands`.
-
-        Returns
-        -------
-        list of list of int
-            What the board made of each prompt's texts.
-        """
-        made = [[] for _ in prompts]
-        for line in commands(prompts, tokens, sampling, all_logits, text_options, cached):
-            self.send(line)
-            if not line.startswith(b"generate"):
-                self._tokens(made)
-        return made
-
-    def tokenise(self, text, sequence=0, options=TextOption.SPECIAL):
-        """Append a text to the prompt of a sequence; return its tokens."""
-        made = {sequence: []}
-        for line in text_lines(sequence, text, options):
-            self.send(line)
-            self._tokens(made)
-        return made[sequence]
-
-    def _tokens(self, made):
-        """Add the tokens that a command's answer has to those of their sequence."""
-        for event in self.events_to_idle():
-            if isinstance(event, Record) and event.kind == "tokens":
-                made[int(event["sequence"])] += event.numbers("id")
-                self.text_cycles += int(event["cycles"])
-
-    def events_to_idle(self):
-        """Yield the events up to the end of a command."""
-        for event in self.events():
-            if isinstance(event, Record) and event.kind == "idle":
-                return
-            yield event
-
-    def stats(self):
-        """Return the performance counters, a dict of name to number."""
-        self.send("stats")
-        record = self.expect("stats")
-        self.expect("idle")
-        return {name: int(value) for name, value in record.fields}
-
     def close(self):
         """End the simulation; return its summary (cycles, seconds, violation) if it ended well."""
-        if self._process.poll() is None:
+        if self.link.alive:
             with contextlib.suppress(BoardError):
                 if self._idle:
                     self.send("halt")
                 else:  # a board at work takes no commands
-                    self._process.terminate()
-            try:
-                _, errors = self._process.communicate(timeout=60)
-                with contextlib.suppress(ValueError, IndexError):
-                    self.summary = json.loads(errors.decode().strip().splitlines()[-1])
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.communicate()
-        for file in (self._process.stdin, self._process.stdout, self._process.stderr):
-            with contextlib.suppress(BrokenPipeError):
-                file.close()
-        self._process.wait()
-        self._logits = self._read_logits()
-        self._directory.cleanup()
+                    self.link.terminate()
+        self.link.close()
+        self.summary = self.link.summary
+        if self._logits is None:
+            self._logits = self._read_logits()
+            self._directory.cleanup()
         return self.summary
 
     def _read_logits(self):

@@ -11,7 +11,7 @@ from tamale_fpga import build as boards_build
 from tamale_fpga import netlist
 
 from . import memory, verilator
-from .board import HARNESS
+from .board import HARNESS, HARNESS_HEADERS
 from .runner import build_root
 
 __all__ = ["build"]
@@ -73,6 +73,7 @@ def build(board, config, *, edit=None, progress=None):
         "board",
         HARNESS,
         root,
+        headers=HARNESS_HEADERS,
         extra_sources=[*made.sources, memory.SOURCES[0]],
         # A netlist is a hundred megabytes of C++, and its run is short.
         options={"OPT_FAST": "-O1"},
@@ -113,15 +114,16 @@ _PINS = {
     **{f"sdram_0__{name}__io": name for name in ("cs", "ras", "cas", "we", "ba", "a", "dqm", "dq")},
     "sdram_0__clk_en__io": "cke",
     "sdram_0__clk__io": "memory_clk",
-    # Pull-ups, where there is neither flash nor card.
-    "spi_flash_0__cipo__io": "pulled_up",
-    "sd_card_spi_0__cipo__io": "pulled_up",
+    # The harness pulls them up: there is neither flash nor card.
+    "spi_flash_0__cipo__io": "spi_flash_miso",
+    "sd_card_spi_0__cipo__io": "sd_miso",
 }
 
 #: What `harness.cpp` runs. The names of the clocks are those that `EHXPLLL.v` knows.
 _BOARD = """\
 module board (
-    input clk, cpu_clk, rst, uart_rx,
+    input clk, cpu_clk, rst, uart_rx, spi_flash_miso, sd_miso,
+    output spi_flash_sck, spi_flash_cs_n, spi_flash_mosi, sd_sck, sd_cs_n, sd_mosi,
     output uart_tx, halted, memory_beat, logit_valid,
     output [31:0] exit_code,
     output [7:0] violation,
@@ -130,7 +132,8 @@ module board (
     output [31:0] logit_value,
     output [16:0] activity
 );
-    wire oscillator = clk, receive = uart_rx, pulled_up = 1'b1;
+    wire oscillator = clk, receive = uart_rx;
+    assign {{spi_flash_sck, spi_flash_cs_n, spi_flash_mosi, sd_sck, sd_cs_n, sd_mosi}} = 6'b011011;
     wire {clocks};
     wire cke, cs, ras, cas, we, dq_driven, memory_clk;
     wire [{bank}:0] ba;

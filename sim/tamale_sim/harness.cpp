@@ -1,17 +1,21 @@
 // Runs a simulated board without a test framework: clock, reset, serial port, logit trace.
 //
 //     board [+image=FILE] [--logits FILE] [--trace FILE] [--divisor N] [--limit CYCLES] [--patience CYCLES]
-//           [--activity FILE] [--clock HZ] [--cpu-clock HZ]
+//           [--activity FILE] [--clock HZ] [--cpu-clock HZ] [--control FD] [--flash FILE]
+//           [--card FILE [--card-capacity standard]]
 //
 // A cycle is one of `clk`. The CPU's own clock, if its frequency is not 0, is the slower one; its edges fall on
 // edges of `clk`.
+//
+// A line "divisor N" on the control descriptor changes the speed of the host's serial port, once what was sent
+// before has gone out. Flash and SD card have the contents of their files; a device without one is not there.
 //
 // Bytes of the board's serial port go to standard output, bytes of standard input to the board. After a
 // record `idle` the board has nothing to do until a byte comes, so time stands still until then.
 //
 // The program ends when the firmware halts (exit status: its code), at the end of standard input once the
-// board is idle (0), at SIGTERM (0), at the first broken timing rule of the memory (3), at the cycle limit
-// (4), or when a board that is not idle has neither sent a byte nor moved a beat of memory for `patience`
+// board is idle (0), at SIGTERM (0), at the first broken timing rule of the memory (3) or rule of an SPI device (6),
+// at the cycle limit (4), or when a board that is not idle has neither sent a byte nor moved a beat of memory for `patience`
 // cycles: it hangs (5). A line of JSON on standard error closes the run.
 
 #include <fcntl.h>
@@ -28,8 +32,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <memory>
 
 #include "Vboard.h"
+#include "models/spi_devices.h"
 #include "verilated.h"
 #if VM_TRACE
 #include "verilated_vcd_c.h"
@@ -75,6 +81,9 @@ public:
     }
 
     bool idle() const { return !receiving_ && !frame_bits_ && !send_timer_; }
+
+    // Of an idle port.
+    void set_divisor(unsigned divisor) { divisor_ = divisor; }
 
 private:
     unsigned divisor_, receive_timer_ = 0, bits_ = 0, shift_ = 0;
@@ -134,6 +143,36 @@ private:
     uint16_t counts_[32] = {};
 };
 
+// Lines "divisor N" from the host.
+class Control {
+public:
+    explicit Control(int file) : file_(file) {
+        if (file >= 0) fcntl(file, F_SETFL, fcntl(file, F_GETFL) | O_NONBLOCK);
+    }
+
+    // The divisor that is asked for, 0 for none.
+    unsigned wanted() {
+        char byte;
+        while (file_ >= 0 && read(file_, &byte, 1) == 1) {
+            if (byte != '\n') {
+                if (size_ + 1 < sizeof line_) line_[size_++] = byte;
+                continue;
+            }
+            line_[size_] = 0, size_ = 0;
+            sscanf(line_, "divisor %u", &wanted_);
+        }
+        return wanted_;
+    }
+    void done() { wanted_ = 0; }
+    int file() const { return file_; }
+
+private:
+    int file_;
+    char line_[32];
+    size_t size_ = 0;
+    unsigned wanted_ = 0;
+};
+
 volatile sig_atomic_t terminated = 0;
 
 }  // namespace
@@ -146,8 +185,11 @@ int main(int argc, char** argv) {
     VerilatedContext context;
     context.commandArgs(argc, argv);
     const char *logits_path = nullptr, *trace_path = nullptr, *activity_path = nullptr;
+    const char *flash_path = nullptr, *card_path = nullptr;
+    bool high_capacity = true;
+    int control_file = -1;
     unsigned divisor = 80;
-    uint64_t limit = UINT64_MAX, patience = 5000000, clock = 0, cpu_clock = 0, cpu_phase = 0;
+    uint64_t limit = UINT64_MAX, patience = 5000000, clock = 80000000, cpu_clock = 0, cpu_phase = 0;
     for (int i = 1; i + 1 < argc; ++i) {
         if (!strcmp(argv[i], "--logits")) logits_path = argv[++i];
         else if (!strcmp(argv[i], "--trace")) trace_path = argv[++i];
@@ -155,6 +197,10 @@ int main(int argc, char** argv) {
         else if (!strcmp(argv[i], "--divisor")) divisor = atoi(argv[++i]);
         else if (!strcmp(argv[i], "--clock")) clock = strtoull(argv[++i], nullptr, 0);
         else if (!strcmp(argv[i], "--cpu-clock")) cpu_clock = strtoull(argv[++i], nullptr, 0);
+        else if (!strcmp(argv[i], "--control")) control_file = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--flash")) flash_path = argv[++i];
+        else if (!strcmp(argv[i], "--card")) card_path = argv[++i];
+        else if (!strcmp(argv[i], "--card-capacity")) high_capacity = strcmp(argv[++i], "standard");
         else if (!strcmp(argv[i], "--limit")) limit = strtoull(argv[++i], nullptr, 0);
         else if (!strcmp(argv[i], "--patience")) patience = strtoull(argv[++i], nullptr, 0);
     }
@@ -170,6 +216,17 @@ int main(int argc, char** argv) {
     FILE* activity = activity_path ? fopen(activity_path, "wb") : nullptr;
     if (activity_path && !activity) return perror(activity_path), 2;
     ActivityRecorder recorder(activity);
+    std::vector<uint8_t> contents;
+    std::unique_ptr<spi::Device> flash, card;
+    if (flash_path) {
+        if (!spi::read_file(flash_path, contents)) return perror(flash_path), 2;
+        flash = std::make_unique<spi::Flash>(double(clock), std::move(contents));
+    }
+    contents.clear();
+    if (card_path) {
+        if (!spi::read_file(card_path, contents)) return perror(card_path), 2;
+        card = std::make_unique<spi::Card>(double(clock), std::move(contents), high_capacity);
+    }
     fcntl(STDIN_FILENO, F_SETFL, fcntl(STDIN_FILENO, F_GETFL) | O_NONBLOCK);
 
     // What the Verilog models print is no output of the board.
@@ -181,12 +238,13 @@ int main(int argc, char** argv) {
     sigaction(SIGTERM, &action, nullptr);  // without SA_RESTART: poll() returns
 
     Serial serial(divisor);
+    Control control(control_file);
     IdleWatch watch;
     std::deque<uint8_t> input;
     bool input_open = true;
     uint64_t cycle = 0, moved = 0;
     int status = 0;
-    const char* reason = "halted";
+    const char *reason = "halted", *rule = "";
     auto start = std::chrono::steady_clock::now();
 
     // Called at each edge of `clk`.
@@ -195,6 +253,8 @@ int main(int argc, char** argv) {
     };
 
     top.uart_rx = 1;
+    top.spi_flash_miso = 1;
+    top.sd_miso = 1;
     top.rst = 1;
     for (;; ++cycle) {
         if (cycle == 8) top.rst = 0;
@@ -218,6 +278,8 @@ int main(int argc, char** argv) {
         }
         if (activity) recorder.add(top.activity);
         top.uart_rx = serial.transmit(input);
+        if (flash) top.spi_flash_miso = flash->step(top.spi_flash_sck, top.spi_flash_cs_n, top.spi_flash_mosi);
+        if (card) top.sd_miso = card->step(top.sd_sck, top.sd_cs_n, top.sd_mosi);
         top.clk = 0;
         advance_cpu_clock();
         top.eval();
@@ -232,6 +294,9 @@ int main(int argc, char** argv) {
             status = 3, reason = "timing rule of the memory broken";
             break;
         }
+        for (const auto& device : {flash.get(), card.get()})
+            if (device && device->broken()) status = 6, reason = "rule of an SPI device broken", rule = device->broken();
+        if (status == 6) break;
         if (cycle >= limit) {
             status = 4, reason = "cycle limit reached";
             break;
@@ -241,6 +306,10 @@ int main(int argc, char** argv) {
                 reason = "terminated";
                 break;
             }
+            if (control.wanted() && input.empty() && serial.idle()) {
+                serial.set_divisor(control.wanted());
+                control.done();
+            }
             bool waits = watch.idle() && input.empty() && serial.idle();
             if (waits && !input_open) {
                 reason = "end of input";
@@ -248,8 +317,8 @@ int main(int argc, char** argv) {
             }
             if (waits) {
                 if (logits) fflush(logits);
-                pollfd file = {STDIN_FILENO, POLLIN, 0};
-                poll(&file, 1, 1000);
+                pollfd files[] = {{STDIN_FILENO, POLLIN, 0}, {control.file(), POLLIN, 0}};
+                poll(files, 2, 1000);
             }
             if (input_open) {
                 uint8_t buffer[256];
@@ -274,7 +343,9 @@ int main(int argc, char** argv) {
     if (activity) fclose(activity);
     fflush(stdout);
     double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    fprintf(stderr, "{\"reason\": \"%s\", \"cycles\": %llu, \"seconds\": %.3f, \"violation\": %u, \"exit_code\": %u}\n",
-            reason, (unsigned long long)cycle, seconds, unsigned(top.violation), unsigned(top.exit_code));
+    fprintf(stderr,
+            "{\"reason\": \"%s\", \"cycles\": %llu, \"seconds\": %.3f, \"violation\": %u, \"exit_code\": %u, "
+            "\"rule\": \"%s\"}\n",
+            reason, (unsigned long long)cycle, seconds, unsigned(top.violation), unsigned(top.exit_code), rule);
     return status & 255;
 }

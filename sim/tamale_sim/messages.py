@@ -11,7 +11,22 @@ _WRONG = f"the image is wrong, {_REPACK}"
 #: What the field ``what`` of a record ``error`` means; in braces are other fields of the record.
 ERRORS = {
     "no_image": f"the memory starts with {{magic:#x}}, an image with {MAGIC:#x}; "
-    "load an image that `tamale pack` wrote",
+    "load an image that `tamale pack` wrote (`tamale load`)",
+    "bad_load": "load takes three numbers: bytes, bits per second (0: as now), and 1 to 10000 "
+    "milliseconds of silence that end it",
+    "bad_range": "{bytes} bytes from there are not within the memory, or no multiple of what is "
+    "checked at once (64; memtest: 4); the memory has {memory}",
+    "bad_baud": "the board's clock cannot make {baud} bits per second to 2.5 %; choose another "
+    "speed",
+    "load_interrupted": "nothing came for too long, so the load was given up; load again, what "
+    "arrived is kept",
+    "card_not_ready": "the SD card does not become ready; try another one",
+    "card_unreadable": "the SD card cannot be read at sector {sector}; try another one",
+    "card_no_volume": "the SD card has no FAT16 or FAT32 volume; format it with FAT32",
+    "card_no_file": "the SD card has no file TAMALE.IMG in its root folder; copy the image there "
+    "under this name",
+    "card_file_short": "the file TAMALE.IMG on the SD card is cut off or its table of clusters is "
+    "damaged; copy it anew",
     "image_version": "the image has version {has}, this firmware reads {wants}; "
     f"{_REPACK} of the same release",
     "header_checksum": "the checksum of the image's header is {has:#010x}, not {wants:#010x}; "
@@ -24,7 +39,7 @@ ERRORS = {
     "lower the context or use a board with more memory",
     "checksum_engine": "the image could not be read for its checksum",
     "unknown_command": "the command is unknown or not made of printable words of up to 15 "
-    "characters; commands are clear, prompt, text, generate, stats and halt",
+    "characters; commands are clear, prompt, text, generate, stats, hello, load, boot and halt",
     "bad_number": "a word is no decimal number of 32 bits; correct the command",
     "bad_sequence": "sequence {sequence} is not among the {sequences} that the memory and the "
     "hardware hold; run fewer in parallel or lower the context",
@@ -68,6 +83,7 @@ FAULTS = {
 _ENDS = {
     "timing rule of the memory broken": "the memory controller broke timing rule {violation} of "
     "sdr_sdram.v; record waves to see where",
+    "rule of an SPI device broken": "the firmware broke a rule of a device on the SPI port: {rule}",
     "cycle limit reached": "the cycle limit was reached; raise it",
     "silence": "the board hangs: no byte from it and no beat of memory for too long; "
     "record waves to see where",

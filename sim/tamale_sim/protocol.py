@@ -5,11 +5,14 @@ import enum
 import itertools
 
 __all__ = [
-    "MAX_LINE_BYTES", "MAX_LINE_TOKENS", "Record", "RecordParser", "Text", "TextOption", "commands",
-    "text_lines",
+    "MAX_LINE_BYTES", "MAX_LINE_TOKENS", "PROTOCOL", "Record", "RecordParser", "Text", "TextOption",
+    "commands", "prompt_lines", "text_lines",
 ]  # fmt: skip
 
 _RECORD, _END = 0x1E, 0x0A
+
+#: Version that `ready` and `waiting` report.
+PROTOCOL = "3"
 
 #: Prompt tokens that one command line carries.
 MAX_LINE_TOKENS = 64
@@ -114,6 +117,13 @@ def text_lines(sequence, text, options=TextOption.SPECIAL):
     yield b"text %d %d %s" % (sequence, options, b"".join(pieces))
 
 
+def prompt_lines(sequence, tokens):
+    """Yield the command lines, as bytes, that append tokens to the prompt of a sequence."""
+    for i in range(0, len(tokens), MAX_LINE_TOKENS):
+        numbers = " ".join(map(str, tokens[i : i + MAX_LINE_TOKENS]))
+        yield f"prompt {sequence} {numbers}".encode()
+
+
 def commands(prompts, tokens, sampling, all_logits, text_options=TextOption.SPECIAL, cached=()):
     """Yield the command lines, as bytes, that run prompts.
 
@@ -141,10 +151,7 @@ def commands(prompts, tokens, sampling, all_logits, text_options=TextOption.SPEC
                 for text in parts:
                     yield from text_lines(sequence, text, text_options)
                 continue
-            numbers = list(parts)
-            for i in range(0, len(numbers), MAX_LINE_TOKENS):
-                line = " ".join(map(str, numbers[i : i + MAX_LINE_TOKENS]))
-                yield f"prompt {sequence} {line}".encode()
+            yield from prompt_lines(sequence, list(parts))
     yield (
         f"generate {len(prompts)} {tokens} {round(temperature * 65536)} {top_k} "
         f"{seed & 0xFFFFFFFF} {int(all_logits)}"

@@ -65,8 +65,9 @@ def make_variables() -> dict[str, str]:
 
 
 def build_executable(
-    verilog, name, main, root, *, extra_sources=(), waves=False, options=None, progress=None
-):
+    verilog, name, main, root, *, extra_sources=(), headers=(), waves=False, options=None,
+    progress=None,
+):  # fmt: skip
     """Build a model with a C++ main program, or find the same build from before.
 
     Parameters
@@ -80,6 +81,8 @@ def build_executable(
         Folder for builds.
     extra_sources : sequence of paths
         Further Verilog.
+    headers : sequence of paths
+        What ``main`` includes beside it.
     waves : bool
         Whether the program can record signals (VM_TRACE).
     options : dict of str to str, optional
@@ -100,7 +103,7 @@ def build_executable(
     command, environment = _executable()
     variables = make_variables() | (options or {})
     digest = hashlib.sha256(repr((verilog, waves, sorted(variables.items()))).encode())
-    for source in (main, *extra_sources):
+    for source in (main, *headers, *extra_sources):
         digest.update(Path(source).read_bytes())
     directory = Path(root).absolute() / f"{name}.main.{digest.hexdigest()[:16]}"
     executable = directory / f"V{name}"

@@ -26,8 +26,8 @@ __all__ = [
 #: Four vectors, SDRAM with its timing, a CPU with its own clock.
 FOUR = Config(
     name="four", vectors=4, vu_width=4, max_k=256, max_context=64, scratchpad_elements=8192,
-    program_commands=256, fifo_beats=256, candidates=8, cpu_ram_bytes=32768, uart_baud=5_000_000,
-    cpu_clock_hz=57_000_000, memory_bytes=1 << 20,
+    program_commands=256, fifo_beats=256, candidates=8, cpu_ram_bytes=36864, uart_baud=3_800_000,
+    cpu_clock_hz=57_000_000, storage=True, memory_bytes=1 << 20,
 )  # fmt: skip
 
 #: One vector, so that values are swept twice; a wider beat, the other code, the ideal memory.

@@ -125,7 +125,7 @@ def test_bad_commands(four, images):
         for line, message in (
             (
                 "fly",
-                "unknown_command: .* commands are clear, prompt, text, generate, stats and halt",
+                "unknown_command: .* commands are clear, prompt, text, generate, stats, hello",
             ),
             ("Halt", "unknown_command"),
             ("generatefarmoreprompts", "unknown_command"),
@@ -326,7 +326,8 @@ def test_expected_record_that_never_comes(four, images):
 def test_every_message():
     """Every error of the firmware and every fault has its sentence."""
     folder = boards.Path(__file__).resolve().parents[2] / "firmware"
-    used = set(re.findall(r'error\("(\w+)"\)', (folder / "main.c").read_text()))
+    pattern = r'(?:error|fails)\("(\w+)"[,)]'
+    used = {what for file in folder.glob("*.c") for what in re.findall(pattern, file.read_text())}
     assert used == set(MESSAGES)
     assert set(FAULTS) == set(Fault) - {Fault.NONE}
     for code in FAULTS:
