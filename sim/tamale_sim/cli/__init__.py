@@ -8,7 +8,23 @@ from tamale_model.readers import CheckpointError
 from tamale_model.tokenizer import TokenizerError
 
 from ..board import BoardError
-from . import bench, build, explore, gates, generate, inspect, pack, quantise, run, synth, test
+from . import (
+    bench,
+    build,
+    console,
+    explore,
+    flash,
+    gates,
+    generate,
+    inspect,
+    load,
+    pack,
+    quantise,
+    run,
+    selftest,
+    synth,
+    test,
+)
 
 __all__ = ["main"]
 
@@ -20,6 +36,10 @@ examples:
   tamale inspect model.gguf                    what is in a checkpoint, and what runs it
   tamale pack ./checkpoint -o model.img        memory image of a checkpoint
   tamale quantise ./llama -o trits --trits 3   three trits a weight of a float checkpoint
+  tamale flash top.bit --spi --image demo.img  both to the board's flash, to stay
+  tamale load --port /dev/ttyUSB0              the demonstration model to a board
+  tamale console                               a terminal with the model on the board
+  tamale selftest                              memory, known answers, one digest of a board
   tamale synth array --config ulx3s            area and clock of one block on ECP5
   tamale build --board ulx3s-85f               a bitstream for a board
   tamale bench --recorded                      the figures that this version reached
@@ -39,7 +59,8 @@ def main(argv=None):
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for module in (
-        run, inspect, generate, pack, quantise, synth, build, bench, gates, explore, test,
+        run, inspect, generate, pack, quantise, synth, build, flash, load, console, selftest, bench,
+        gates, explore, test,
     ):  # fmt: skip
         module.add(subparsers)
     args = parser.parse_args(argv)
