@@ -181,17 +181,22 @@ def test_storage_of_a_configuration(known):
     assert path_b.storage.weights == pytest.approx(3 * card.storage.weights)
 
 
+def test_padding_is_what_was_measured(known):
+    weights = known.workload("bitnet-2b-4t").storage.weights
+    assert weights == pytest.approx(known["measured.bits_per_weight"].value, rel=1e-3)
+
+
 # Speed --------------------------------------------------------------------------------------------
 
 
 def test_bound(known):
     box, card = known.platform("appliance-28nm"), known.workload("dense-14b")
-    limit = performance.bound(box, card, positions=2048)
+    limit = performance.bound(box, card, known, positions=2048)
     assert limit.roofline == pytest.approx(51.2e9 / sum(limit.bytes.values()))
     low, middle, high = limit.tokens_per_second
     assert low < middle < high
     assert middle == pytest.approx(0.85 * limit.roofline)
-    small = performance.bound(known.platform("ulx3s-85f"), card, positions=2048)
+    small = performance.bound(known.platform("ulx3s-85f"), card, known, positions=2048)
     assert not small.fits
     assert small.tokens_per_second == (0, 0, 0)
 
@@ -203,14 +208,14 @@ def test_arithmetic_may_limit(known):
             essay.tops, low=0.1, value=0.1, high=0.1)}
     )  # fmt: skip
     card = known.workload("dense-7b")
-    rate = performance.bound(slow, card).tokens_per_second[1]
+    rate = performance.bound(slow, card, known).tokens_per_second[1]
     assert rate == pytest.approx(0.1e12 / 2 / card.macs(2048))
 
 
 def test_energy(known):
     box, card = known.platform("appliance-28nm"), known.workload("dense-14b")
     essay = performance.energy(box, card, known, essay=True)
-    moved = sum(performance.bound(box, card).bytes.values())
+    moved = sum(performance.bound(box, card, known).bytes.values())
     assert sum(essay.values()) - essay["additions"] == pytest.approx(8 * moved * 20e-12)
     assert essay["additions"] == pytest.approx(card.macs(2048) * 0.03e-12)
     corners = [sum(performance.energy(box, card, known, corner=c, area=20).values())
@@ -220,7 +225,9 @@ def test_energy(known):
 
 def test_more_sequences_take_more_in_all_and_less_each(known):
     box, card = known.platform("appliance-28nm"), known.workload("dense-7b")
-    one, four = (performance.bound(box, card, sequences=n).tokens_per_second[1] for n in (1, 4))
+    one, four = (
+        performance.bound(box, card, known, sequences=n).tokens_per_second[1] for n in (1, 4)
+    )
     assert one < four < 4 * one
 
 
@@ -257,7 +264,7 @@ def test_memories_are_those_of_the_synthesised_blocks():
     assert checked >= 8
 
 
-def test_area_model_meets_what_it_was_fitted_to():
+def test_area_model_meets_what_it_was_fitted_to(known):
     assert {p["block"] for p in silicon.recorded()["points"]} >= {
         "engine", "vector", "reader", "kv-writer", "scalar", "candidates", "walker", "executor",
         "cpu",
@@ -266,7 +273,7 @@ def test_area_model_meets_what_it_was_fitted_to():
     assert max(silicon.fit_errors("lut4").values()) < 0.25
     small = configuration.load("ulx3s")
     large = small.replace(bus_width=128, vectors=8)
-    for model in (silicon.gates, lambda c: silicon.ecp5(c), silicon.memories):
+    for model in (silicon.gates, lambda c: silicon.ecp5(c, known), silicon.memories):
         assert sum(model(small).values()) < sum(model(large).values())
 
 
@@ -380,5 +387,5 @@ def test_estimate_meets_the_measured_accelerator(known):
     sizes = silicon.ecp5_blocks(config)
     lut4 = sum(size for block, size in sizes.items() if block != "sdram")
     assert lut4 == pytest.approx(known["measured.accelerator_lut4"].value, rel=0.2)
-    ebr = silicon.ecp5(config)["ebr"] - silicon.cpu_ebr(config)
+    ebr = silicon.ecp5(config, known)["ebr"] - silicon.cpu_ebr(config, known)
     assert ebr == pytest.approx(known["measured.accelerator_ebr"].value, rel=0.1)

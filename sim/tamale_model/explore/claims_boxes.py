@@ -51,10 +51,10 @@ def _what(world):
     rates = []
     for name in ("dense-7b", "dense-14b"):
         card = world.workloads[name]
-        rates.append(performance.bound(box, card, positions=4096).tokens_per_second)
+        rates.append(performance.bound(box, card, world, positions=4096).tokens_per_second)
     slow = [
         performance.bound(
-            world.platforms["appliance-28nm-8gb"], world.workloads[n], positions=4096
+            world.platforms["appliance-28nm-8gb"], world.workloads[n], world, positions=4096
         ).tokens_per_second[1]
         for n in ("dense-7b", "dense-14b")
     ]
@@ -78,7 +78,7 @@ def _what(world):
         moved = sum(card.token_bytes(storage, 4096).values())
         need = goal * moved / 1e9 / chip.efficiency.value
         size = card.memory_bytes(storage, 4096) / 1e9
-        wide = performance.bound(chip, card, positions=4096)
+        wide = performance.bound(chip, card, world, positions=4096)
         yield Check(
             covers,
             f"{text}: {moved / 1e9:.1f} GB a token, {size:.0f} GB of memory. {goal:g} tokens/s "

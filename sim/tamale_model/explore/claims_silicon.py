@@ -127,7 +127,7 @@ def _chip(world):
         because="each element is 5 to 8 lanes wide at 1 GHz",
     )  # fmt: skip
     card, box = world.workloads["dense-14b"], world.platforms["essay-28nm"]
-    bound = performance.bound(box, card, positions=2048)
+    bound = performance.bound(box, card, world, positions=2048)
     rate = bound.tokens_per_second[1]
     tops = 2e-12 * card.macs(2048) * rate
     yield Check(
@@ -185,7 +185,7 @@ def _total(parts):
 
 
 def _chip_watts(world, box, card):
-    rate = performance.bound(box, card, positions=2048).tokens_per_second[1]
+    rate = performance.bound(box, card, world, positions=2048).tokens_per_second[1]
     essay = sum(performance.energy(box, card, world, essay=True).values()) * rate
     parts = performance.energy(
         dataclasses.replace(box, figures={k: v for k, v in box.figures.items() if k != "watts"}),

@@ -47,9 +47,8 @@ def reference(platform, world, workload=None, *, positions=2048):
     """
     if platform.kind == "system":
         raise DataError(
-            f"{platform.name} is a system that people buy, there is nothing to size; use a "
-            "board or "
-            "a chip"
+            f"{platform.name} is a system that people buy, there is nothing to size; use "
+            "a board or a chip"
         )
     config = _start(platform, world)
     while True:

@@ -49,7 +49,7 @@ def watts(platform, world, workload=None, *, positions=2048):
     if platform.get("watts") is not None:
         return platform.watts.range
     card = workload or world.workloads["dense-7b"]
-    rate = performance.bound(platform, card, positions=positions).tokens_per_second[1]
+    rate = performance.bound(platform, card, world, positions=positions).tokens_per_second[1]
     area = total_area(platform, world) if platform.kind == "chip" else (0, 0, 0)
     return tuple(
         rate
@@ -112,7 +112,7 @@ def offers(workload, world, *, goal=10.0, positions=2048, essay=False):
     for platform in world.platforms.values():
         if platform.name.startswith("essay-") and not essay:
             continue
-        limit = performance.bound(platform, card, positions=positions)
+        limit = performance.bound(platform, card, world, positions=positions)
         rate = limit.tokens_per_second
         if rate[1] < goal:
             continue
@@ -163,7 +163,7 @@ def pipeline(workload, platform, world, boxes, *, positions=4096):
     DataError
         If the model does not fit their memory together.
     """
-    storage = performance.storage_on(platform, workload)
+    storage = performance.storage_on(platform, workload, world)
     size = workload.memory_bytes(storage, positions, boxes)
     if boxes < 1:
         raise DataError(f"{boxes} boxes; use 1 or more")

@@ -65,32 +65,30 @@ def storage_of(config, workload):
     )  # fmt: skip
 
 
-def storage_on(platform, workload):
+def storage_on(platform, workload, world):
     """Return the `Storage` that a platform uses: ours, or that of its software."""
     if platform.kind != "system":
         return workload.storage
     bits = platform.weight_bits.value * workload.trits["weights"]
     cache = platform.cache_bits.value
-    # Heads are six-bit in llama.cpp (Q6_K) unless the weights take more.
-    head = platform.get("head_bits")
-    return Storage.uniform(bits, cache, head=head.value if head else max(6.56, bits))
+    head = platform.get("head_bits") or world["formats.llama_head"]
+    return Storage.uniform(bits, cache, head=max(head.value, bits))
 
 
-def bound(platform, workload, storage=None, *, positions=2048, sequences=1):
+def bound(platform, workload, world, *, positions=2048, sequences=1):
     """Return the `Bound` of a model on a platform.
 
     Parameters
     ----------
     platform : Platform
     workload : Workload
-    storage : Storage, optional
-        That of the platform when left out.
+    world : World
     positions : int
         In the context of each sequence.
     sequences : int
         Tokens of a sweep; tokens/s count all of them.
     """
-    storage = storage or storage_on(platform, workload)
+    storage = storage_on(platform, workload, world)
     positions = min(positions, workload.context)
     moved = workload.token_bytes(storage, positions, sequences)
     total = sum(moved.values())
@@ -110,21 +108,17 @@ def bound(platform, workload, storage=None, *, positions=2048, sequences=1):
     )
 
 
-def memory_of(platform, config, latency_ns=60):
+def memory_of(platform, config, world):
     """Return the `cycles.Memory` of a chip's LPDDR as a configuration's clock sees it.
 
-    Refresh and rows are taken from the platform's efficiency; the array takes one beat a cycle.
+    Refresh and rows are a constant loss; the array takes one beat a cycle at most.
     """
     per_cycle = 1e9 * platform.bandwidth.value / config.clock_hz
     return cycles.Memory(
         cycles_per_beat=max(1.0, config.beat_bytes / per_cycle),
-        latency=max(8, round(latency_ns * 1e-9 * config.clock_hz)),
-        refresh=_LPDDR_LOSS,
+        latency=max(8, round(1e-9 * world["memory.latency"].value * config.clock_hz)),
+        refresh=world["memory.lpddr_loss"].value,
     )
-
-
-#: Share of the time that LPDDR spends on refresh and on opening rows during long reads.
-_LPDDR_LOSS = 0.06
 
 
 def predicted(config, workload, *, positions=2048, sequences=1, memory=None):
@@ -158,8 +152,7 @@ def energy(platform, workload, world, *, positions=2048, sequences=1, essay=Fals
     area : float
         mm2 of a chip, which leaks.
     """
-    storage = storage_on(platform, workload)
-    limit = bound(platform, workload, storage, positions=positions, sequences=sequences)
+    limit = bound(platform, workload, world, positions=positions, sequences=sequences)
     moved = {name: size / sequences for name, size in limit.bytes.items()}
     macs = workload.macs(positions)
     if essay:

@@ -228,19 +228,12 @@ def die(area, world, process, corner="value"):
     return Die(area, gross, good, getattr(world[f"process.{process}.wafer"], corner) / gross / good)
 
 
-#: LUT4 of VexRiscv, measured alone; and of the rest of the SoC: bus, UART, timer, SPI, assumed.
-_CPU_LUT4, _SOC_LUT4 = 3647, 1500
-
-#: Block RAMs of the CPU's caches and registers; and of queues and tables of the accelerator.
-_CPU_EBR, _OTHER_EBR = 10, 8
-
-
 def ecp5_blocks(config):
     """Return {block: LUT4} of the accelerator and the SDRAM controller on ECP5, by their fits."""
     return _sizes(config, "lut4")
 
 
-def ecp5(config):
+def ecp5(config, world):
     """Return {"lut4", "ebr"} of the whole SoC on ECP5, estimated."""
     lane = config.scratchpad_elements // config.vu_width
     ebr = (
@@ -250,16 +243,17 @@ def ecp5(config):
         + 2 * _blocks(config.program_commands, 128)
         + _blocks(512, config.bus_width + config.beat_bytes)
         + config.vu_width
-        + _OTHER_EBR
-        + cpu_ebr(config)
+        + round(world["fpga.other_ebr"].value)
+        + cpu_ebr(config, world)
     )
-    lut4 = sum(ecp5_blocks(config).values()) + _CPU_LUT4 + _SOC_LUT4
+    lut4 = sum(ecp5_blocks(config).values())
+    lut4 += world["fpga.cpu_lut4"].value + world["fpga.soc_lut4"].value
     return {"lut4": lut4, "ebr": ebr}
 
 
-def cpu_ebr(config):
+def cpu_ebr(config, world):
     """Return the block RAMs of the CPU and its memory."""
-    return _blocks(config.cpu_ram_bytes // 4, 32) + _CPU_EBR
+    return _blocks(config.cpu_ram_bytes // 4, 32) + round(world["fpga.cpu_ebr"].value)
 
 
 def _blocks(words, width):

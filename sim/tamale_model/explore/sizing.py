@@ -107,7 +107,7 @@ def _config(asked, key):
 def _memory(asked, config):
     """What the platform's memory does at this clock: pins do not speed up with the chip."""
     if asked.platform.kind == "chip":
-        return performance.memory_of(asked.platform, config)
+        return performance.memory_of(asked.platform, config, asked.world)
     # A board's SDRAM has the clock of the system.
     memory = cycles.memory_of(config)
     if config.memory == "ideal":
@@ -146,9 +146,9 @@ def evaluate(arguments):
         # Engines side by side share the model; each has its part of the memory.
         rate *= engines
     else:
-        detail = silicon.ecp5(config)
+        detail = silicon.ecp5(config, asked.world)
         cost = _share(asked.platform, detail)
-        if cost > _FULL:
+        if cost > asked.world["fpga.full"].value:
             return None
     prefill = rate
     if config.vectors > asked.sequences:
@@ -167,10 +167,6 @@ def evaluate(arguments):
         prefill=prefill,
         detail=detail,
     )
-
-
-#: Share of an FPGA that still routes.
-_FULL = 0.85
 
 
 def front(points):
@@ -229,9 +225,8 @@ def check(asked, budget):
         raise DataError(f"--points must be 1 or more, not {budget}")
     if asked.sequences < 1 or asked.sequences > max(_STEPS["vectors"]):
         raise DataError(f"--sequences must be 1 to {max(_STEPS['vectors'])}, not {asked.sequences}")
-    storage = performance.storage_on(asked.platform, asked.workload)
     limit = performance.bound(
-        asked.platform, asked.workload, storage, positions=asked.positions,
+        asked.platform, asked.workload, asked.world, positions=asked.positions,
         sequences=asked.sequences,
     )  # fmt: skip
     if not limit.fits:

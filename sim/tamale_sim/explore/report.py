@@ -141,7 +141,7 @@ def build(world, folder, *, searches=(), context=2048, note=None):
 
     card = world.workloads["dense-14b"]
     box = world.platforms["appliance-28nm-lpddr5-8gb"]
-    rate = performance.bound(box, card, positions=context).tokens_per_second
+    rate = performance.bound(box, card, world, positions=context).tokens_per_second
     price = market.appliance(box, world).total
     worst = max((abs(e.error) for e in compared if e.error is not None), default=None)
     parts = [

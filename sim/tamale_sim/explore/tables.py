@@ -94,7 +94,7 @@ def platforms(world, card, context, sequences):
     """Speed, energy and price of every platform for one model."""
     rows = []
     for platform in world.platforms.values():
-        limit = performance.bound(platform, card, positions=context, sequences=sequences)
+        limit = performance.bound(platform, card, world, positions=context, sequences=sequences)
         rate = limit.tokens_per_second
         price = platform.get("price")
         price = price.range if price else market.appliance(platform, world).total
