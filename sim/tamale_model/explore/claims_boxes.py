@@ -26,7 +26,7 @@ def _appliance(world):
         f"(${sixty_four[0]:,.0f} to "
         f"${sixty_four[2]:,.0f})",
         pick(sixty_four[1] <= 60, sixty_four[0] <= 60),
-        f"memory has never been that cheap: the last trough, ${now.low:g} a GB, buys "
+        f"memory has not been that cheap: the last trough, ${now.low:g} a GB, buys "
         f"{least:.0f} GB "
         f"for $30; today's price {60 / now.value:.0f} GB for $60",
         ("memory.price", "memory.essay_price"),
@@ -63,7 +63,7 @@ def _what(world):
         f"7 B {span(rates[0], '{:.1f}')} and 14 B {span(rates[1], '{:.1f}')} tokens/s on "
         "64-bit "
         f"LPDDR5-6400 with 4,096 positions; {slow[0]:.1f} and {slow[1]:.1f} on LPDDR4X-4267, which "
-        "28 nm has PHYs for",
+        "28 nm chips have",
         pick(rates[1][0] >= goal, rates[1][1] >= goal * 0.95),
         f"{goal:g} tokens/s are conversation, and an LPDDR5 PHY exists in 28 nm: with LPDDR4X 14 B "
         f"reach {slow[1]:.1f}",

@@ -43,8 +43,11 @@ def essay(args, known):
     if args.claim is None:
         goal = known["economics.interactive"].value
         console.print(tables.offers(known, list(known.workloads), goal, 2048).rich())
-        counts = [f"{sum(a.verdict is v for a in answers)} {v.value}" for v in audit.Verdict]
-        console.print(f"\n{len(answers)} claims: {', '.join(counts)}")
+        holds, conditional, fails = (sum(a.verdict is v for a in answers) for v in audit.Verdict)
+        console.print(
+            f"\n{len(answers)} claims: {holds} hold, {conditional} hold under a condition, "
+            f"{fails} do not hold"
+        )
         console.print("`tamale explore constants` has every figure with its source")
 
 
