@@ -65,9 +65,14 @@ def test_gates_and_macros(tmp_path):
     assert result["register_gates"] < result["gates"] < 20 * 80
 
 
-def test_library_without_nand2(tmp_path):
+def test_verilog(tmp_path):
+    file = tmp_path / "inverters.v"
+    file.write_text("module inverters(input [2:0] a, output [2:0] y); assign y = ~a; endmodule")
+    result = liberty.measure(file, tmp_path / "build", LIBRARY)
+    # Three inverters of half a NAND2 each.
+    assert (result["gates"], result["register_gates"], result["macros"]) == (1.5, 0, [])
     with pytest.raises(ToolError, match="no cell whose name starts with NAND2"):
-        liberty.measure(Block(), tmp_path, LIBRARY.replace("NAND2", "ND2"))
+        liberty.measure(file, tmp_path / "build", LIBRARY.replace("NAND2", "ND2"))
 
 
 def test_find(tmp_path, monkeypatch):
