@@ -152,6 +152,7 @@ def test_demonstration_is_what_inspect_reads(known):
     assert moved["attention"] + moved["dense"] == weights
     assert moved["head"] == model.head.size
     assert card.sub_norms
+    assert card.trits == {"weights": 1, "head": 5, "group": 0}
     path = known.workload(str(demonstration()))
     assert path.weights() == card.weights()
 

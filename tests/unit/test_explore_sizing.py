@@ -124,6 +124,16 @@ def test_refused(asked, changes, message):
     assert message in str(error.value)
 
 
+def test_sequences_share_the_sweep(asked):
+    two = dataclasses.replace(asked, sequences=2)
+    with sweep.pool(workers=1) as run:
+        one, several = (sizing.search(a, run, budget=2) for a in (asked, two))
+    assert all(p.config.vectors >= 2 for p in several)
+    assert all(p.prefill >= p.tokens_per_second for p in several)
+    assert several[0].config == one[0].config
+    assert 1 < several[0].tokens_per_second / one[0].tokens_per_second < 2
+
+
 def test_chip(asked):
     known = asked.world
     chip = sizing.Search(

@@ -150,7 +150,7 @@ def evaluate(arguments):
         cost = _share(asked.platform, detail)
         if cost > asked.world["fpga.full"].value:
             return None
-    prefill = rate
+    prefill = rate * asked.sequences
     if config.vectors > asked.sequences:
         # As many prompt tokens as there are vectors share a sweep.
         several = performance.predicted(

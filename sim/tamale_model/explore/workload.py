@@ -315,7 +315,7 @@ class _Bare:
     norm: None = None
 
 
-def of_graph(graph, *, sub_norms=False, title=None, origin=""):
+def of_graph(graph, *, sub_norms=False, title=None, origin="", trits=()):
     """Return the `Workload` of a `Graph`, such as that of a checkpoint."""
     return Workload(
         name=graph.name,
@@ -336,6 +336,7 @@ def of_graph(graph, *, sub_norms=False, title=None, origin=""):
         origin=origin,
         activation=graph.activation,
         sub_norms=sub_norms,
+        trits=_TRITS | dict(trits),
     )  # fmt: skip
 
 

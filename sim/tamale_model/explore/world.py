@@ -7,6 +7,7 @@ from pathlib import Path
 from tamale_model import readers
 from tamale_model.explore import platform, workload
 from tamale_model.explore.quantity import DataError, merge, quantity, read_toml
+from tamale_model.readers import structure
 
 __all__ = ["World", "load"]
 
@@ -57,6 +58,7 @@ class World:
         skeleton = readers.open_skeleton(path)
         card = workload.of_graph(
             skeleton.graph,
+            trits=_trits(skeleton.plans().values()),
             sub_norms=skeleton.norms[0].get("attention_norm") is not None,
             title="demonstration model" if demonstration else path.name,
             origin=f"header of {path.name}",
@@ -76,6 +78,17 @@ class World:
                 "it in a TOML file and pass that with --assume"
             )
         return self.platforms[name]
+
+
+def _trits(plans):
+    """Trits of a card for a checkpoint's plans; floats as `tamale quantise` makes them."""
+    planes, groups = [1], []
+    for plan in plans:
+        float_ = plan.level == structure.FLOAT
+        planes.append(3 if float_ else plan.planes)
+        if float_ or plan.level == structure.GROUP:
+            groups.append(plan.group_size or 128)
+    return {"weights": max(planes), "group": min(groups, default=0)}
 
 
 def _constants(tables, file, user=False, prefix=""):
