@@ -104,7 +104,8 @@ def _on_netlists(request, monkeypatch):
         request.node.user_properties.append(("block", name))
 
     def recorder(toplevel):
-        return replay.Recorder(toplevel, count)
+        observed = any(mark.kwargs.get("observed") for mark in request.node.iter_markers("gates"))
+        return replay.Recorder(toplevel, count, observed)
 
     for module in (request.module, sys.modules.get("soc_bus")):
         if hasattr(module, "Simulator"):

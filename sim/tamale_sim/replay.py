@@ -35,11 +35,14 @@ class Recorder(Simulator):
     toplevel : wiring.Component
     played : callable, optional
         Called with the number of cycles (or changes) that a netlist was compared in.
+    observed : bool
+        Compare only in cycles in which a testbench gets something: for a block that promises its
+        outputs at times only, such as a memory that is not read where it is written.
     """
 
-    def __init__(self, toplevel, played=None):
+    def __init__(self, toplevel, played=None, observed=False):
         super().__init__(toplevel)
-        self._tell = played or (lambda cycles: None)
+        self._tell, self._observed = played or (lambda cycles: None), observed
         components = [toplevel]
         if not toplevel.signature.members:
             components = [
@@ -63,7 +66,8 @@ class Recorder(Simulator):
         """Add a testbench, see `amaranth.sim.Simulator.add_testbench`."""
 
         async def watched(ctx):
-            await constructor(ctx if self._has_clock else _Watched(ctx, self._tracks))
+            watches = self._observed or not self._has_clock
+            await constructor(_Watched(ctx, self) if watches else ctx)
 
         super().add_testbench(watched, **arguments)
 
@@ -91,30 +95,44 @@ class Recorder(Simulator):
             If an output differs; the message names cycles and ports.
         """
         for track in self._tracks:
-            track.compare(self._has_clock, edit)
+            track.compare(self._has_clock, self._observed, edit)
             self._tell(len(track.lines))
+
+    def note_set(self, ctx):
+        """Write the ports down, if no clock does it."""
+        if not self._has_clock:
+            for track in self._tracks:
+                track.write([ctx.get(port) for _, port in track.ports])
+
+    def note_get(self):
+        """Remember that outputs matter now."""
+        for track in self._tracks:
+            track.observed.add(len(track.lines))
 
 
 class _Watched:
-    """Context of a testbench that writes the ports down whenever it sets something."""
+    """Context of a testbench that tells a `Recorder` what the testbench does."""
 
-    def __init__(self, ctx, tracks):
-        self._ctx, self._tracks = ctx, tracks
+    def __init__(self, ctx, recorder):
+        self._ctx, self._recorder = ctx, recorder
 
     def __getattr__(self, name):
         return getattr(self._ctx, name)
 
     def set(self, signal, value):
         self._ctx.set(signal, value)
-        for track in self._tracks:
-            track.write([self._ctx.get(port) for _, port in track.ports])
+        self._recorder.note_set(self._ctx)
+
+    def get(self, value):
+        self._recorder.note_get()
+        return self._ctx.get(value)
 
 
 class _Track:
     """Values of the ports of a component, one line a cycle."""
 
     def __init__(self, component):
-        self.component, self.lines = component, []
+        self.component, self.lines, self.observed = component, [], set()
         inputs, outputs = [], []
         for path, member, port in component.signature.flatten(component):
             value = Value.cast(port)
@@ -139,7 +157,7 @@ class _Track:
     def _width(self, ports):
         return sum(len(port) for _, port in ports)
 
-    def compare(self, clocked, edit):
+    def compare(self, clocked, observed, edit):
         """Play the lines to the netlist, see `Recorder.compare`."""
         if not self.lines:
             return
@@ -167,13 +185,16 @@ class _Track:
             edge="clk = 1; #5 clk = 0;" if clocked else "", shown=_SHOWN,
             connections=", ".join(connections),
         )  # fmt: skip
-        digits = -(-(ins + outs) // 4)
+        digits = -(-(1 + ins + outs) // 4)
+        # The highest bit says whether outputs are compared.
+        flag = 1 << ins + outs
+        lines = [
+            line | flag * (not observed or n in self.observed) for n, line in enumerate(self.lines)
+        ]
         with tempfile.TemporaryDirectory(prefix="replay.", dir=build_root()) as folder:
             folder = Path(folder)
             (folder / "bench.v").write_text(text)
-            (folder / "lines.hex").write_text(
-                "".join(f"{line:0{digits}x}\n" for line in self.lines)
-            )
+            (folder / "lines.hex").write_text("".join(f"{line:0{digits}x}\n" for line in lines))
             for command in (
                 ["iverilog", "-g2012", "-s", "replay", "-o", "replay.vvp", "bench.v",
                  *map(str, made.sources)],
@@ -213,7 +234,7 @@ def _bits(digit):
 _BENCH = """\
 module replay;
     reg clk = 0;
-    reg [{width} - 1:0] lines [0:{cycles} - 1];
+    reg [{width}:0] lines [0:{cycles} - 1];
     reg [{ins} - 1:0] driven;
     wire [{outs} - 1:0] given;
     integer cycle, differing = 0;
@@ -225,7 +246,7 @@ module replay;
         for (cycle = 0; cycle < {cycles} && differing < {shown}; cycle = cycle + 1) begin
             driven = lines[cycle][{ins} - 1:0];
             #5;
-            if (given !== lines[cycle][{width} - 1 -: {outs}]) begin
+            if (lines[cycle][{width}] && given !== lines[cycle][{width} - 1 -: {outs}]) begin
                 $display("DIFFERS %0d %h %h", cycle, given, lines[cycle][{width} - 1 -: {outs}]);
                 differing = differing + 1;
             end

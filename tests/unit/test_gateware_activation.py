@@ -19,7 +19,8 @@ CASES = {
 }
 
 
-@pytest.mark.gates("activation")
+# While something is written, nothing is read, and the outputs may be anything.
+@pytest.mark.gates("activation", observed=True)
 @pytest.mark.parametrize("name", CASES)
 def test_activation_memory(name):
     changes, shape = CASES[name]
