@@ -21,8 +21,8 @@ def build(board, config, *, edit=None, progress=None):
     """Build the simulator of a board's netlist, or find it from before.
 
     The netlist is the one that `tamale build` routes, with the firmware in block RAM. Around it are
-    the SDRAM, whose timing is checked, on the clock that the netlist gives it, the serial port, and
-    nothing on the other pins. Logits are not to be seen, nor is the activity.
+    the SDRAM, whose timing is checked, on the clock that the netlist gives it, the serial port,
+    flash and SD card. Logits are not to be seen, nor is the activity.
 
     Parameters
     ----------
@@ -65,7 +65,11 @@ def build(board, config, *, edit=None, progress=None):
         data=part.data_bits - 1, mask=part.data_bits // 8 - 1, address=part.address_bits - 1,
         bank=parameters["BANK_BITS"] - 1,
         clocks=", ".join(f"{name} = {wire}" for name, wire in wires.items()),
-        enable=_cell(made, "sdram_0__dq__io"),
+        enable=_cells(made, "TRELLIS_IO", "sdram_0__dq__io")[0],
+        flash_clock="".join(
+            f"assign spi_flash_sck = chip.cells.\\{name} .pin;"
+            for name in _cells(made, "USRMCLK")
+        ),
         connections=", ".join(f".\\{name} ({wire})" for name, wire in known.items()),
     )  # fmt: skip
     executable = verilator.build_executable(
@@ -97,12 +101,15 @@ def _clock(config, frequency, late):
     )
 
 
-def _cell(made, port):
-    """Return the name of the pad of a netlist's port."""
+def _cells(made, kind, port=None):
+    """Return the names of a netlist's cells of a type, with a port the pad of its first bit."""
     top = json.loads(made.json.read_text())["modules"]["top"]
-    first = top["ports"][port]["bits"][:1]
-    (name,) = (name for name, cell in top["cells"].items() if cell["connections"].get("B") == first)
-    return name
+    pin = port and top["ports"][port]["bits"][0]
+    return [
+        name
+        for name, cell in top["cells"].items()
+        if cell["type"] == kind and (port is None or cell["connections"]["B"] == [pin])
+    ]
 
 
 #: Pins of the netlist, and what they are wired to; inputs that are not here float.
@@ -114,9 +121,13 @@ _PINS = {
     **{f"sdram_0__{name}__io": name for name in ("cs", "ras", "cas", "we", "ba", "a", "dqm", "dq")},
     "sdram_0__clk_en__io": "cke",
     "sdram_0__clk__io": "memory_clk",
-    # The harness pulls them up: there is neither flash nor card.
-    "spi_flash_0__cipo__io": "spi_flash_miso",
-    "sd_card_spi_0__cipo__io": "sd_miso",
+    "spi_flash_0__cs__io": "spi_flash_cs_n",
+    "spi_flash_0__copi__io": "spi_flash_mosi",
+    "spi_flash_0__cipo__io": "flash_answer",
+    "sd_card_spi_0__clk__io": "sd_sck",
+    "sd_card_spi_0__cs__io": "sd_cs_n",
+    "sd_card_spi_0__copi__io": "sd_mosi",
+    "sd_card_spi_0__cipo__io": "card_answer",
 }
 
 #: What `harness.cpp` runs. The names of the clocks are those that `EHXPLLL.v` knows.
@@ -133,7 +144,7 @@ module board (
     output [16:0] activity
 );
     wire oscillator = clk, receive = uart_rx;
-    assign {{spi_flash_sck, spi_flash_cs_n, spi_flash_mosi, sd_sck, sd_cs_n, sd_mosi}} = 6'b011011;
+    wire flash_answer = spi_flash_miso, card_answer = sd_miso;
     wire {clocks};
     wire cke, cs, ras, cas, we, dq_driven, memory_clk;
     wire [{bank}:0] ba;
@@ -154,6 +165,7 @@ module board (
         .a(a), .dqm(dqm), .dq_i(dq), .dq_o(dq_given),
         .dq_i_enable(~chip.cells.\\{enable} .T), .dq_o_enable(dq_driven), .violation(violation)
     );
+    {flash_clock}
     assign memory_beat = ~cs & ras & ~cas;
     assign {{exit_code, logit_valid, logit_vector, logit_row, logit_value, activity}} = 106'b0;
 endmodule
