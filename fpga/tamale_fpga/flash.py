@@ -10,7 +10,7 @@ __all__ = ["FLASH_BYTES", "FlashError", "commands", "explain", "programmer", "ru
 #: Size of the configuration flash of all boards here, and what the firmware can address.
 FLASH_BYTES = 1 << 24
 
-#: Vendor and product of the USB interfaces that openFPGALoader uses on the boards.
+#: Vendor and product of the USB interfaces through which boards are programmed, and the plug.
 _USB = {"ulx3s": ("0403", "6015", "US1")}
 
 
@@ -79,7 +79,7 @@ def explain(output, board):
     board : str
         Name under which openFPGALoader knows it.
     """
-    vendor, product, plug = _USB.get(board, ("", "", "the programming"))
+    vendor, product, plug = _USB.get(board, (None, None, "programming"))
     text = output.lower()
     if "error while loading shared libraries" in text:
         library = output.split("shared libraries: ")[1].split(":")[0]
@@ -94,10 +94,11 @@ def explain(output, board):
         )
     denied = ("-4 (usb_open() failed)", "access", "permission", "insufficient")
     if any(word in text for word in denied):
-        rule = (
-            f'SUBSYSTEM=="usb", ATTRS{{idVendor}}=="{vendor}", ATTRS{{idProduct}}=="{product}", '
-            'MODE="0660", GROUP="plugdev", TAG+="uaccess"'
+        # Without a known number: whatever is on USB.
+        match = (
+            f', ATTRS{{idVendor}}=="{vendor}", ATTRS{{idProduct}}=="{product}"' if vendor else ""
         )
+        rule = f'SUBSYSTEM=="usb"{match}, MODE="0660", GROUP="plugdev", TAG+="uaccess"'
         return (
             "no permission for the board's USB interface; give it to yourself once:\n"
             f"  echo '{rule}' | sudo tee /etc/udev/rules.d/60-tamale.rules\n"
@@ -110,10 +111,11 @@ def explain(output, board):
             "port (`tamale console`) first"
         )
     if "device not found" in text or "no device found" in text or "no usb devices" in text:
+        listed = f"; `lsusb` must list {vendor}:{product}" if vendor else ""
         return (
             f"no board found: connect its {plug} USB port with a cable that has data lines and "
-            f"switch it on; `lsusb` must list {vendor}:{product}. In a virtual machine or "
-            "container the device must be passed through"
+            f"switch it on{listed}. In a virtual machine or container the device must be passed "
+            "through"
         )
     if "idcode" in text and "mismatch" in text:
         return "the bitstream is for another FPGA; build it for this board: tamale build --board"
