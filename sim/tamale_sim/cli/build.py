@@ -1,5 +1,6 @@
 """`tamale build`: a bitstream for a board."""
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -9,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from tamale import config as configuration
 from tamale_fpga import boards, report
-from tamale_fpga.build import build, wanted_mhz
+from tamale_fpga.build import build, synthesise, wanted_mhz
+from tamale_fpga.paths import longest
 
 from ..runner import build_root
 
@@ -20,6 +22,7 @@ examples:
   tamale build --board ulx3s-85f                 a bitstream, of the fastest of three seeds
   tamale build --board ulx3s-85f --seeds 1       the first one that comes, in a third of the time
   tamale build --board ulx3s-85f --picture floor.png
+  tamale build --board ulx3s-85f --paths 10      what limits the clock, before anything is placed
   tamale build --list                            boards, and what is sized for them
 
 Every stage is kept: the same command goes on where it was interrupted; a second call only prints.
@@ -48,6 +51,12 @@ def add(subparsers):
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="where to copy the bitstream (default: in the build)"
     )
+    parser.add_argument(
+        "--paths",
+        type=int,
+        metavar="N",
+        help="synthesise only, and print the N longest paths of each clock, estimated",
+    )
     parser.add_argument("--list", action="store_true", help="list the boards and end")
     parser.add_argument("--json", action="store_true", help="print one object")
     parser.set_defaults(run=run)
@@ -72,14 +81,18 @@ def run(args):
         raise ValueError(f"--board is missing; known boards are {', '.join(boards.BOARDS)}")
     board = boards.find(args.board)
     config = configuration.load(args.config or board.preset)
-    result = build(
-        board,
-        config,
-        build_root() / "boards",
-        seeds=args.seeds,
-        jobs=args.jobs,
-        progress=lambda text: print(f"tamale: {text}", file=sys.stderr),
-    )
+    folder = build_root() / "boards"
+
+    def progress(text):
+        print(f"tamale: {text}", file=sys.stderr)
+
+    if args.paths is not None:
+        if args.paths < 1:
+            raise ValueError(f"--paths must be 1 or more, not {args.paths}")
+        directory, _, _ = synthesise(board, config, folder, progress=progress)
+        _print_paths(console, longest(directory / "top.json", args.paths), args.json)
+        return 0
+    result = build(board, config, folder, seeds=args.seeds, jobs=args.jobs, progress=progress)
     bitstream = result.bitstream
     if args.output:
         bitstream = Path(args.output)
@@ -121,6 +134,18 @@ def run(args):
         )
         return 1
     return 0
+
+
+def _print_paths(console, paths, as_json):
+    if as_json:
+        print(json.dumps([dataclasses.asdict(path) for path in paths]))
+        return
+    for path in paths:
+        console.print(
+            f"{path.clock}: {path.ns} ns, {len(path.nets)} nets\n"
+            f"  from {path.start}\n  to   {path.end}",
+            highlight=False,
+        )
 
 
 def _print(console, result, blocks, paths):
