@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 from .conversation import BoardError
+from .link import LinkError
 from .messages import explain
 
 __all__ = ["SPEEDS", "Loaded", "frame", "load", "missing"]
@@ -132,8 +133,13 @@ def load(board, image, *, baud=None, progress=None, patience_ms=_PATIENCE_MS):
     usual = board.link.baud
     for speed in (baud,) if baud is not None else SPEEDS if parts else (0,):
         transfer = _Transfer(board, data, parts, result, progress, patience_ms)
-        if transfer.run(speed, usual):
-            break
+        try:
+            if transfer.run(speed, usual):
+                break
+        except LinkError as error:
+            # This port does not do the speed; another one may be fast enough.
+            if baud is not None or isinstance(error, BoardError):
+                raise
     else:
         raise BoardError(
             "no block arrived whole at any speed; is the cable short and plugged in directly? "

@@ -7,6 +7,7 @@ from systems import FOUR, golden
 from tamale_sim import board as boards
 from tamale_sim import loading
 from tamale_sim.board import BoardError
+from tamale_sim.link import LinkError
 
 #: Small, so that it boots in a second.
 SMALL = {
@@ -191,15 +192,21 @@ def test_bad_requests(four, small):
         works(board, image)
 
 
-def test_too_fast(four, small):
-    """Speeds that the clock cannot make are passed over."""
+def test_too_fast(four, small, monkeypatch):
+    """Speeds that the clock, or the port, cannot make are passed over."""
     path, image = small
     with boards.Board(four, FOUR, None) as board:
-        loading.SPEEDS, before = (30_000_000, 9_000_000, FAST), loading.SPEEDS
-        try:
-            assert loading.load(board, path).baud == FAST
-        finally:
-            loading.SPEEDS = before
+        change = board.link.set_baud
+
+        def set_baud(speed):
+            if speed == SLOWER:
+                raise LinkError("the port does not do this")
+            change(speed)
+
+        monkeypatch.setattr(board.link, "set_baud", set_baud)
+        monkeypatch.setattr(loading, "SPEEDS", (30_000_000, 9_000_000, SLOWER, FAST))
+        monkeypatch.setattr(board.link, "patience", 20.0)
+        assert loading.load(board, path, patience_ms=20).baud == FAST
         works(board, image)
 
 
