@@ -156,7 +156,8 @@ def synthesise(board, config, root, *, progress=None):
     folder = Path(root) / f"{board.name}.{config.name}"
     build_firmware(soc, folder / "firmware")
     platform = board.platform()
-    plan = platform.build(BoardDesign(config, soc), do_build=False)
+    # Without the lines of the source, whose numbers and folders would be part of the hash.
+    plan = platform.build(BoardDesign(config, soc), do_build=False, emit_src=False)
     files = {
         name: content.encode() if isinstance(content, str) else content
         for name, content in plan.files.items()
