@@ -12,6 +12,7 @@ from tamale_model.tokenizer import Tokenizer
 from tamale_sim import board as boards
 from tamale_sim.generation import peak_bytes_per_cycle
 from tamale_sim.models_cache import demonstration
+from tamale_sim.protocol import Record
 
 CONFIG = configuration.load("ulx3s")
 
@@ -44,7 +45,7 @@ def prompt():
 def rooflines(image, own, start):
     """Share of the memory's peak, of layers and of head, over the jobs that decode."""
     fields, peak = image.fields, peak_bytes_per_cycle(CONFIG)
-    jobs = [e for e in own.events if isinstance(e, boards.Record) and e.kind == "job"][1:]
+    jobs = [e for e in own.events if isinstance(e, Record) and e.kind == "job"][1:]
     layers = head = layer_cycles = head_cycles = 0
     for i, job in enumerate(jobs):
         cycles, cycles_of_head = int(job["cycles"]), int(job["head_cycles"])
