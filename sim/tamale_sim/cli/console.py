@@ -2,11 +2,11 @@
 
 import codecs
 import contextlib
-import signal
 import sys
 import time
 
 from ..conversation import BoardError
+from ..interrupts import stopping
 from ..protocol import Record, Text, TextOption
 from .attach import add_board_options, attached, load_config, simulated
 
@@ -133,7 +133,7 @@ class Console:
         self._last, self._begun = [], True
         started, cycles, reason = time.monotonic(), 0, ""
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        with _stoppable(board):
+        with stopping(board.interrupt):
             board.send(
                 f"generate 1 {settings['tokens']} {round(settings['temperature'] * 65536)} "
                 f"{settings['top_k']} {settings['seed']} 0"
@@ -164,29 +164,6 @@ class Console:
         for line in lines:
             if not self.obey(line.rstrip("\n")):
                 return
-
-
-@contextlib.contextmanager
-def _stoppable(board):
-    """Ctrl-C ends the answer; the second one at once."""
-    pressed = False
-
-    def handler(_number, _frame):
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-        board.interrupt()
-
-    try:
-        previous = signal.signal(signal.SIGINT, handler)
-    except ValueError:  # not the main thread: nobody presses keys there
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def _lines():

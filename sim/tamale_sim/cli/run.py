@@ -1,8 +1,6 @@
 """`tamale run`: a model continues prompts, on the simulated board or on a model of it."""
 
-import contextlib
 import json
-import signal
 import sys
 import time
 from pathlib import Path
@@ -14,6 +12,7 @@ from tamale_model.session import GoldenSession
 
 from .. import board as boards
 from ..generation import Generation, Job, Token
+from ..interrupts import stopping
 from ..models_cache import demonstration, is_image, open_image, source
 from ..protocol import Text, TextOption
 from ..terminal import Display
@@ -249,8 +248,13 @@ def _rtl(args, config, image, file, sent, known, sampling, note, generation):
         note(f"booting the simulated board ({config.memory} memory)")
     board = boards.Board(executable, config, file, trace=args.waves)
     slots = []
+
+    def stop():
+        generation.interrupted = True
+        board.interrupt()
+
     try:
-        with _interruptible(board, generation):
+        with stopping(stop):
             made = board.start(
                 sent,
                 args.tokens,
@@ -284,24 +288,3 @@ def _rtl(args, config, image, file, sent, known, sampling, note, generation):
         generation.simulation = board.close()
     if args.logits:
         generation.board_logits(board, slots, prompts, config.vectors)
-
-
-@contextlib.contextmanager
-def _interruptible(board, generation):
-    """Ctrl-C ends the generation after the current token; the second one at once."""
-
-    def handler(_number, _frame):
-        if generation.interrupted:
-            raise KeyboardInterrupt
-        generation.interrupted = True
-        board.interrupt()
-
-    try:
-        previous = signal.signal(signal.SIGINT, handler)
-    except ValueError:  # not the main thread: nobody presses keys there
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
