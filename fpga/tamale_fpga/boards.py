@@ -1,52 +1,68 @@
 """Boards that the project builds for."""
 
 import dataclasses
+import functools
 import importlib
+
+from tamale_model.explore import world
+
+from .area import Device
 
 __all__ = ["BOARDS", "Board", "find"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Board:
-    """A development board.
+    """A development board that `tamale explore` knows as a platform: price, memory, capacity.
 
     Parameters
     ----------
     name : str
+        Of the platform of models, too.
     platform_class : str
-        ``module:class`` of its platform.
-    preset : str
-        Configuration that is sized for it.
+        ``module:class`` of its platform for Amaranth.
     programmer : str
         Name under which openFPGALoader knows it.
     memory : str
         What the model's image lies in.
-    usd : float
-        Price, as of 2026.
     """
 
     name: str
     platform_class: str
-    preset: str
     programmer: str
     memory: str
-    usd: float
 
     def platform(self):
         """Return a new platform object; a platform builds one design."""
         module, name = self.platform_class.split(":")
         return getattr(importlib.import_module(module), name)()
 
+    @functools.cached_property
+    def figures(self):
+        """What is known of it, a `tamale_model.explore.platform.Platform`."""
+        return world.load().platform(self.name)
+
+    @property
+    def preset(self):
+        """Configuration that is sized for it."""
+        return self.figures.preset
+
+    @property
+    def device(self):
+        """Its FPGA, an `area.Device`."""
+        known = self.figures
+        counts = (round(known.get(name).value) for name in ("lut4", "ebr", "dsp"))
+        return Device(known.part, *counts)
+
+
+_ULX3S = "amaranth_boards.ulx3s:ULX3S_{}_Platform"
 
 BOARDS = {
     board.name: board
     for board in (
-        Board(
-            "ulx3s-85f", "amaranth_boards.ulx3s:ULX3S_85F_Platform", "ulx3s", "ulx3s",
-            "32 MB SDRAM, 16 bits", 155,
-        ),
+        Board("ulx3s-85f", _ULX3S.format("85F"), "ulx3s", "32 MB SDRAM, 16 bits"),
     )
-}  # fmt: skip
+}
 
 
 def find(name):

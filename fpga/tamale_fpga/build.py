@@ -139,9 +139,9 @@ def synthesise(board, config, root, *, progress=None):
         for name, content in plan.files.items()
         if name.endswith((".il", ".lpf", ".v")) and not name.endswith(".debug.v")
     }
-    expected = area.estimate(plan.files["top.il"], config.cpu)
+    expected = area.estimate(plan.files["top.il"], config.cpu, ecp5)
     progress(f"about {expected.lut4:,} LUT4, {expected.ff:,} flip-flops, {expected.ebr} block RAMs")
-    area.require_fit(expected, platform.device, config)
+    area.require_fit(expected, board.device, config)
     versions = [importlib.metadata.version(name) for name in _TOOLS]
     digest = hashlib.sha256(repr((_RECIPE, versions, sorted(files.items()))).encode())
     directory = folder / digest.hexdigest()[:16]

@@ -42,7 +42,7 @@ def test_too_large_is_refused_before_synthesis(capsys, tmp_path):
     path = tmp_path / "large.toml"
     path.write_text('name = "large"\nscratchpad_elements = 131072\ncpu_clock_hz = 50000000\n')
     error = failure(capsys, "--board", "ulx3s-85f", "--config", str(path))
-    assert "block RAMs, LFE5U-85F has 208; lower scratchpad_elements = 131072" in error
+    assert "block RAMs, LFE5U-85F-6 has 208; lower scratchpad_elements = 131072" in error
     assert "was called" not in error
 
 

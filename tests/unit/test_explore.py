@@ -6,7 +6,6 @@ import math
 
 import pytest
 from tamale import config as configuration
-from tamale_fpga.area import CAPACITY
 from tamale_fpga.boards import BOARDS
 from tamale_model import readers
 from tamale_model.explore import cost, design, fields, market, performance, silicon, world
@@ -342,15 +341,21 @@ def test_cluster(known):
     assert rows[-1].price[1] == pytest.approx(64 * rows[0].price[1])
 
 
-def test_boards_are_those_that_are_built(known):
+def test_one_device_has_one_capacity(known):
+    capacity = {}
     for platform in known.platforms.values():
-        device = platform.part.rsplit("-", 1)[0]
-        if device in CAPACITY:
+        if platform.kind == "fpga":
+            device = platform.part.rsplit("-", 1)[0].replace("UM5G", "U")
             figures = (platform.lut4.value, platform.ebr.value, platform.dsp.value)
-            assert figures == CAPACITY[device], platform.name
+            assert capacity.setdefault(device, figures) == figures, platform.name
+
+
+def test_boards_are_those_that_are_built(known):
     for board in BOARDS.values():
-        assert known.platform(board.name).price.value == board.usd
-        assert known.platform(board.name).preset == board.preset
+        platform = known.platform(board.name)
+        assert board.platform().device == board.device.name.rsplit("-", 1)[0]
+        assert configuration.load(platform.preset).board == board.name
+        assert board.device.ebr == platform.ebr.value
 
 
 # Fields -------------------------------------------------------------------------------------------

@@ -247,13 +247,13 @@ def ecp5(config, world):
         + cpu_ebr(config, world)
     )
     lut4 = sum(ecp5_blocks(config).values())
-    lut4 += world["fpga.cpu_lut4"].value + world["fpga.soc_lut4"].value
+    lut4 += world[f"fpga.cpu.{config.cpu}.lut4"].value + world["fpga.soc_lut4"].value
     return {"lut4": lut4, "ebr": ebr}
 
 
 def cpu_ebr(config, world):
     """Return the block RAMs of the CPU and its memory."""
-    return _blocks(config.cpu_ram_bytes // 4, 32) + round(world["fpga.cpu_ebr"].value)
+    return _blocks(config.cpu_ram_bytes // 4, 32) + round(world[f"fpga.cpu.{config.cpu}.ebr"].value)
 
 
 def _blocks(words, width):

@@ -67,7 +67,7 @@ def _list(console):
     for column in ("board", "preset", "memory", "about USD"):
         table.add_column(column)
     for board in boards.BOARDS.values():
-        table.add_row(board.name, board.preset, board.memory, f"{board.usd:g}")
+        table.add_row(board.name, board.preset, board.memory, f"{board.figures.price.value:g}")
     console.print(table)
 
 
