@@ -59,9 +59,7 @@ _ULX3S = "amaranth_boards.ulx3s:ULX3S_{}_Platform"
 
 BOARDS = {
     board.name: board
-    for board in (
-        Board("ulx3s-85f", _ULX3S.format("85F"), "ulx3s", "32 MB SDRAM, 16 bits"),
-    )
+    for board in (Board("ulx3s-85f", _ULX3S.format("85F"), "ulx3s", "32 MB SDRAM, 16 bits"),)
 }
 
 
