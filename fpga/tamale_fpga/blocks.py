@@ -31,6 +31,27 @@ def _encoder(config):
     return TritEncoder(config.trit_code)
 
 
+def _sparse_decoder(config):
+    from tamale.gateware.sparse import RowDecoder
+
+    _need_sparse(config)
+    return RowDecoder(config)
+
+
+def _gearbox(config):
+    from tamale.gateware.sparse import Gearbox
+
+    _need_sparse(config)
+    return Gearbox(config.gearing)
+
+
+def _need_sparse(config):
+    if config.sparse is None:
+        raise ValueError(
+            f"configuration {config.name} has no sparse code; use one with sparse_code"
+        )
+
+
 def _vector(config):
     from tamale.gateware.vector import VectorUnit
 
@@ -91,6 +112,8 @@ BLOCKS: dict[str, Callable[[Config], object]] = {
     "engine": _engine,
     "decoder": _decoder,
     "encoder": _encoder,
+    "sparse-decoder": _sparse_decoder,
+    "gearbox": _gearbox,
     "vector": _vector,
     "scalar": _scalar,
     "candidates": _candidates,

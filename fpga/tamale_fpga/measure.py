@@ -77,4 +77,6 @@ def measure(name, config, directory, *, seeds=1, mhz=160, area=False, progress=N
             result["gmacs_per_klut4"] = result["mhz"] * macs / result["lut4"]
     if name == "decoder":
         result["lut4_per_weight"] = result["lut4"] / config.trit_code.trits_per_byte
+    if name == "sparse-decoder":
+        result["lut4_per_weight"] = result["lut4"] / config.tile_k
     return result

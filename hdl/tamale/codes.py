@@ -3,11 +3,18 @@
 A code is a bijection between tuples of trits and code points of one byte. It is a table, so that
 the cheapest assignment to decode can be chosen by measurement without touching anything else; the
 decoder, the encoder, the image packer and the golden model are all derived from it.
+
+A sparse code holds fewer tuples in fewer bits. Weights of one plane can have one; the cache, the
+head and other matrices keep the code of bytes.
 """
 
+import itertools
 from functools import cached_property
 
-__all__ = ["CODES", "PAIRS", "PLANES_MAX", "TritCode", "levels", "limit"]
+__all__ = [
+    "CODES", "PAIRS", "PLANES_MAX", "QUAD", "SPARSE_CODES", "SparseCode", "TritCode", "levels",
+    "limit",
+]  # fmt: skip
 
 #: Largest number of trit planes of a value: five trits reach 243 levels, the class of int8.
 PLANES_MAX = 5
@@ -126,3 +133,65 @@ def _code(name, ident, decode):
 
 #: The codes by name. Numbers in image headers are never used again: 1 was an earlier table of t5.
 CODES = {code.name: code for code in (_code("t5", 3, _paired), _code("t4", 2, _two_bits))}
+
+#: Trits that a code point of a sparse code stands for.
+QUAD = 4
+
+
+class SparseCode:
+    """One way to hold four trits of which exactly one is zero.
+
+    There are 4 places for the zero and 8 signs of the others, 32 in all, so that five bits hold
+    them without a spare value: 1.25 bits a trit.
+
+    Parameters
+    ----------
+    name : str
+        Name in configurations.
+    ident : int
+        Number in image headers.
+    decode : sequence of tuple
+        The four trits of each code point, the first along K first.
+    """
+
+    #: Bits of a code point.
+    bits = 5
+
+    def __init__(self, name, ident, decode):
+        self.name, self.ident, self.decode = name, ident, [tuple(trits) for trits in decode]
+        wanted = [t for t in itertools.product((-1, 0, 1), repeat=QUAD) if t.count(0) == 1]
+        if sorted(self.decode) != wanted:
+            raise ValueError(
+                f"code {name!r} must hold each of the {len(wanted)} tuples of {QUAD} trits with "
+                "one zero once"
+            )
+
+    @cached_property
+    def encode(self):
+        """Code point of each tuple of trits."""
+        return {trits: point for point, trits in enumerate(self.decode)}
+
+    @property
+    def bits_per_trit(self):
+        """Bits of memory for one trit, padding excluded."""
+        return self.bits / QUAD
+
+    def __repr__(self):
+        return f"<SparseCode {self.name}: {self.bits_per_trit:g} bits a trit>"
+
+
+def _full_and_half(point):
+    """Four trits of a code point: one pair is full, two trits, the other half, a trit and a zero.
+
+    Bits 2:0 are the first pair's number as in `PAIRS`, of which 1, 2, 5 and 6 are full. The second
+    pair's number has bit 3 as its bit 0 and bit 4 as its bit 2; the bit between follows from which
+    of the two is full. So the decoder is one look-up table for four trits.
+    """
+    full, low = (point ^ point >> 1) & 1, point >> 3 & 1
+    return PAIRS[point & 7] + PAIRS[low | (low ^ full ^ 1) << 1 | point >> 4 << 2]
+
+
+#: The sparse codes by name.
+SPARSE_CODES = {
+    code.name: code for code in (SparseCode("s34", 1, [_full_and_half(n) for n in range(32)]),)
+}

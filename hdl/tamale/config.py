@@ -13,7 +13,8 @@ from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
-from tamale.codes import CODES, PLANES_MAX
+from tamale.codes import CODES, PLANES_MAX, QUAD, SPARSE_CODES
+from tamale.gearing import Gearing
 
 __all__ = ["Config", "load", "preset_names"]
 
@@ -34,6 +35,9 @@ class Config:
         Bits of an AXI beat, 32 to 512. One beat of trits enters the array per cycle.
     code : str
         Weight code, a key of ``tamale.codes.CODES``: ``t5`` (1.6 bits a trit) or ``t4`` (2 bits).
+    sparse_code : str
+        Further code for matrices of one plane with one zero in every four weights along K, a key of
+        ``tamale.codes.SPARSE_CODES``: ``s34`` (1.25 bits); or ``none``.
     tile_rows : int
         Matrix rows that one beat holds; a power of two that divides the bytes of a beat.
     vectors : int
@@ -93,6 +97,7 @@ class Config:
     name: str = "default"
     bus_width: int = 32
     code: str = "t5"
+    sparse_code: str = "none"
     tile_rows: int = 4
     vectors: int = 4
     max_planes: int = 5
@@ -220,6 +225,17 @@ class Config:
         if self.memory == "sdram":
             size = PARTS[self.sdram_part].size
             require("memory_bytes", self.memory_bytes <= size, f"{self.sdram_part} has {size}")
+        require(
+            "sparse_code",
+            self.sparse_code == "none" or self.sparse_code in SPARSE_CODES,
+            f"known sparse codes are {', '.join(SPARSE_CODES)}, or none",
+        )
+        require(
+            "sparse_code",
+            self.sparse is None or self.tile_k % QUAD == 0,
+            f"it needs K steps of a multiple of {QUAD} weights, they have {self.tile_k}; use fewer "
+            "tile_rows, a wider bus, or none",
+        )
         require("tile_rows", self.tile_k < 256, "use more rows: a K step holds at most 255 weights")
         require(
             "cpu_ram_bytes",
@@ -236,6 +252,23 @@ class Config:
     def trit_code(self):
         """The `TritCode`."""
         return CODES[self.code]
+
+    @property
+    def sparse(self):
+        """The `SparseCode`, or None."""
+        return SPARSE_CODES.get(self.sparse_code)
+
+    @cached_property
+    def gearing(self):
+        """The `Gearing` of K steps of the sparse code, or None."""
+        if self.sparse is None:
+            return None
+        return Gearing(self.bus_width, self.lanes // QUAD * self.sparse.bits)
+
+    @property
+    def code_ident(self):
+        """Both codes as image headers have them: bits 7:0, and 15:8 where there is a sparse one."""
+        return self.trit_code.ident | (self.sparse.ident << 8 if self.sparse else 0)
 
     @property
     def tile_columns(self):

@@ -50,7 +50,11 @@ FIELDS = (
     ("image_bytes", "bytes of the whole image, header included"),
     ("payload_crc", "CRC-32 of everything behind the header"),
     ("bus_width", "bits of a beat"),
-    ("code", "number of the weight code"),
+    (
+        "code",
+        "number of the weight code, bits 7:0; of the sparse code that matrices have, bits 15:8, "
+        "0 for none",
+    ),
     ("tile_rows", "matrix rows in a beat"),
     ("tile_k", "weights of a row in a beat"),
     ("vectors", "most activation vectors that the program uses at once"),

@@ -15,6 +15,29 @@ from tamale_model.integer import sat32, scale_to_fixed, scaled_accumulator
 
 CONFIG = Config(**json.loads(os.environ["ARRAY_CONFIG"]))
 DECODE = np.array(CONFIG.trit_code.decode)
+SPARSE = np.array(CONFIG.sparse.decode) if CONFIG.sparse else None
+
+
+def group_beats(fields):
+    """Beats of a group's trits."""
+    if fields.get("sparse"):
+        return CONFIG.gearing.beats(fields["steps"])
+    return fields["planes"] * fields["steps"]
+
+
+def sparse_steps(fields, beats):
+    """Trits [steps, rows, tile_k] of a group in the sparse code."""
+    gearing, steps = CONFIG.gearing, fields["steps"]
+    taken = [int(next(beats)) for _ in range(gearing.beats(steps))]
+    size, mask = gearing.symbol_bits, (1 << gearing.symbol_bits) - 1
+    symbols = [word >> n * size & mask for word in taken for n in range(gearing.beat)]
+    result = []
+    for step in range(steps):
+        sources = gearing.sources(steps)[step * gearing.step :][: gearing.step]
+        word = sum(symbols[source] << n * size for n, source in enumerate(sources))
+        points = [word >> 5 * n & 31 for n in range(CONFIG.lanes // 4)]
+        result.append(SPARSE[points].reshape(CONFIG.tile_rows, CONFIG.tile_k))
+    return result
 
 
 def matvec(fields, issue, beats, activations, scratch):
@@ -41,11 +64,15 @@ def matvec(fields, issue, beats, activations, scratch):
             sums = np.zeros((rows, vectors), dtype=np.int64)
             for group in range(fields["groups"]):
                 acc = np.zeros((rows, vectors), dtype=np.int64)
+                few = sparse_steps(fields, beats) if fields.get("sparse") else None
                 for _ in range(fields["planes"]):
                     acc *= 3
                     for step in range(fields["steps"]):
-                        raw = int(next(beats)).to_bytes(bus_bytes, "little")
-                        trits = DECODE[list(raw)].reshape(rows, CONFIG.tile_k)
+                        if few:
+                            trits = few[step]
+                        else:
+                            raw = int(next(beats)).to_bytes(bus_bytes, "little")
+                            trits = DECODE[list(raw)].reshape(rows, CONFIG.tile_k)
                         place = fields["act"] + step
                         place += (block * fields["groups"] + group) * fields["steps"]
                         acc += trits @ activations[:vectors, place].T
@@ -84,8 +111,8 @@ def beats_of(fields, issue, rng, kind, codes):
     scale_beats = CONFIG.scale_beats * (1 + fields["aux"]) if fields["scaled"] else 0
     result = []
     for _ in range(tiles * blocks * fields["groups"]):
-        for _ in range(fields["planes"] * fields["steps"]):
-            if kind is None:
+        for _ in range(group_beats(fields)):
+            if kind is None or fields.get("sparse"):
                 raw = rng.integers(0, 256, CONFIG.beat_bytes, dtype=np.uint8).tobytes()
             else:
                 code = CONFIG.trit_code
@@ -226,7 +253,15 @@ def command(rng, **given):
     }
     if fields["scaled"]:
         fields["aux"] = pick(0, 1)
+    if CONFIG.sparse and rng.random() < 0.7:
+        # Long groups too, so that what is kept comes round.
+        fields |= {"sparse": 1, "planes": 1, "steps": int(rng.choice([1, 2, 3, 4, 7, 8, 33, 70]))}
     fields.update(given)
+    if fields.get("sparse"):
+        fields["source"] = Source.LINEAR
+        room = CONFIG.act_steps - fields["act"]
+        fields["steps"] = min(fields["steps"], room)
+        fields["groups"] = min(fields["groups"], room // max(1, fields["steps"]))
     if fields["source"] == Source.VALUES:
         fields["to_candidates"] = 0
     if fields["aux"]:
@@ -298,13 +333,13 @@ async def extremes(dut):
                 fields, issue = command(
                     rng, act=0, steps=full, planes=CONFIG.max_planes, groups=1, tiles=2,
                     scaled=scaled, aux=scaled, to_candidates=0, source=Source.LINEAR,
-                    vectors=CONFIG.vectors, vectors_slot=0,
+                    vectors=CONFIG.vectors, vectors_slot=0, sparse=0,
                 )  # fmt: skip
                 await bench.run(fields, issue, beats_of(fields, issue, rng, kind, codes))
         # Sums over groups beyond int32.
         fields, issue = command(
             rng, act=0, steps=1, planes=CONFIG.max_planes, groups=4, tiles=3, scaled=1, aux=0,
-            source=Source.LINEAR,
+            source=Source.LINEAR, sparse=0,
         )  # fmt: skip
         await bench.run(fields, issue, beats_of(fields, issue, rng, 1, np.array([0xFFFF, 0xE000])))
     # A count of zero takes no beat and never hangs.
@@ -325,7 +360,7 @@ async def rate(dut):
     codes = np.arange(1 << 16)
     plain = dict(
         act=0, groups=1, scaled=0, aux=0, to_candidates=0, vectors=CONFIG.vectors, vectors_slot=0,
-        source=Source.LINEAR,
+        source=Source.LINEAR, sparse=0,
     )  # fmt: skip
 
     async def measure(what, tiles, **changes):
@@ -348,6 +383,9 @@ async def rate(dut):
     assert await measure("values", 8, steps=1, planes=3, source=Source.VALUES) <= max(3, drain)
     few = await measure("values, few tiles", 2, steps=1, planes=3, source=Source.VALUES)
     assert few <= drain + 12
+    if CONFIG.sparse:
+        sparse = await measure("whole row, sparse", 8, steps=row, planes=1, sparse=1)
+        assert row - 1 <= sparse <= max(row, drain)
     await measure("keys of 64, scaled", 8, steps=-(-64 // CONFIG.tile_k), planes=3, scaled=1, aux=1)
     await measure("head", 8, steps=row, planes=CONFIG.max_planes, scaled=1, to_candidates=1)
     await measure("head of one plane", 8, steps=row, planes=1, scaled=1, to_candidates=1)
@@ -364,7 +402,7 @@ async def back_to_back(dut):
         for vectors in {1, CONFIG.vectors}:
             fields, issue = command(
                 rng, act=0, steps=1, planes=1 + tiles % 2, groups=1, tiles=tiles, scaled=0, aux=0,
-                to_candidates=0, source=Source.VALUES, vectors=vectors, vectors_slot=0,
+                to_candidates=0, source=Source.VALUES, vectors=vectors, vectors_slot=0, sparse=0,
             )  # fmt: skip
             issue["blocks"] = min(5, CONFIG.act_steps - 1)
             issue["position"] = issue["blocks"] * CONFIG.tile_k
@@ -401,7 +439,7 @@ async def rounds_to_the_limit(dut):
             beats += [int.from_bytes(raw, "little")] * CONFIG.scale_beats
         fields, issue = command(
             rng, act=0, steps=steps, planes=5, tiles=1, scaled=1, aux=0, vectors_slot=0,
-            vectors=CONFIG.vectors, to_candidates=0, source=Source.LINEAR,
+            vectors=CONFIG.vectors, to_candidates=0, source=Source.LINEAR, sparse=0,
         )  # fmt: skip
         fields["groups"] = len(signs)
         await bench.run(fields, issue, beats)
@@ -421,7 +459,7 @@ async def late_scales(dut):
         for to_candidates in (0, 1):
             fields, issue = command(
                 rng, act=0, steps=2, planes=2, groups=1, tiles=9, scaled=1, aux=aux,
-                to_candidates=to_candidates, source=Source.LINEAR,
+                to_candidates=to_candidates, source=Source.LINEAR, sparse=0,
             )  # fmt: skip
             usual = (rng.integers(6, 18, 500) << 11) + rng.integers(0, 2048, 500)
             beats = beats_of(fields, issue, rng, None, usual)

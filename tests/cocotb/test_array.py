@@ -20,6 +20,11 @@ CONFIGS = {
     "serial": dict(bus_width=64, code="t4", tile_rows=2, vu_width=1),
     "groups": dict(tile_rows=2, vectors=3, vu_width=8, group_size=64),
     "one_row": dict(tile_rows=1, vectors=5, group_size=64),
+    "sparse": dict(sparse_code="s34", tile_rows=1, vectors=2, max_k=1300),
+    "sparse_rows": dict(
+        sparse_code="s34", code="t4", tile_rows=2, vectors=3, group_size=64, max_k=1300
+    ),
+    "sparse_wide": dict(sparse_code="s34", bus_width=128, tile_rows=2, vectors=2, max_k=2900),
     "many_rows": dict(bus_width=64, tile_rows=8, vectors=1, vu_width=8, group_size=64),
 }
 
@@ -33,13 +38,13 @@ def simulate(name, simulator, commands):
 
 
 @pytest.mark.gates("array")
-@pytest.mark.parametrize("name", ["tiny", "groups", "one_row"])
+@pytest.mark.parametrize("name", ["tiny", "groups", "one_row", "sparse_rows"])
 def test_icarus(name):
     simulate(name, "icarus", 8)
 
 
 @pytest.mark.gates("array")
-@pytest.mark.parametrize("name", ["default", "groups", "wide_words"])
+@pytest.mark.parametrize("name", ["default", "groups", "wide_words", "sparse"])
 def test_verilator(name):
     simulate(name, "verilator", 60)
 

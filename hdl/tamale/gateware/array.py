@@ -15,6 +15,7 @@ from tamale.gateware.activation import (
 from tamale.gateware.adders import Delay, select_add
 from tamale.gateware.drain import SCALES_WAITING, Drain, LandingLayout
 from tamale.gateware.interfaces import CandidateLayout, ScratchRead, ScratchWrite, UnitSignature
+from tamale.gateware.sparse import Gearbox, RowDecoder
 from tamale.gateware.trits import PairDecoder, PairLayout, join_trits
 from tamale.isa import FIELDS, Op, Source
 
@@ -128,7 +129,8 @@ class TernaryArray(wiring.Component):
     memory, a systolic chain of adders (a register per pair) sums a K step, Horner's rule joins the
     planes, and `Drain` scales and stores the sums while the next tiles stream.
 
-    Throughput: a beat per cycle. A group of T beats that drains D words
+    Throughput: a beat per cycle; where trits are in the sparse code, whose beats hold more than a K
+    step, a K step per cycle. A group of T beats that drains D words
     ((vectors + aux) x max(1, tile_rows / vu_width)) takes max(T, D) cycles, and at least
     `group_spacing` where there are scales or several groups, or several blocks of fewer than 8
     tiles. To the candidate lists, the last beat of a group waits until the drain of the group
@@ -195,12 +197,22 @@ class TernaryArray(wiring.Component):
         wiring.connect(m, wiring.flipped(self.candidates), drain.candidates)
         wiring.connect(m, wiring.flipped(self.scratch_read), drain.scratch_read)
         wiring.connect(m, wiring.flipped(self.scratch_write), drain.scratch_write)
-        step, address, waiting = self._sequence(m, drain)
-        self._compute(m, platform, drain, step, address, waiting)
+        step, address, waiting, trits, sparse = self._sequence(m, drain)
+        self._compute(m, platform, drain, step, address, waiting, trits, sparse)
         return m
 
     def _sequence(self, m, drain):
-        """Walk the loops of the command; return what the beat of this cycle means."""
+        """Walk the loops of the command; return what the beat of this cycle means.
+
+        Returns
+        -------
+        step, address, waiting : Signal
+            What the trits are, their K step, and whether they wait for scales.
+        trits : Value
+            The beat, or in its low bits a K step of the sparse code.
+        sparse : Signal or None
+            Whether it is that; holds during the command.
+        """
         config, job = self.config, drain.job
         issue = self.unit.issue.payload
         offsets = FIELDS[Op.MATVEC]
@@ -289,20 +301,35 @@ class TernaryArray(wiring.Component):
         # The candidate lists may hold the drain up: then it must have ended.
         outstanding, closing, pause = Signal(), Signal(), Signal.like(spacing)
         group_end, room, taking = Signal(), Signal(), Signal()
+        wanted, drained = ~group_end | room, self.i.ready
+        trits, sparse = self.i.payload, None
+        there = self.beat
+        if config.sparse:
+            m.submodules.gearbox = gearbox = Gearbox(config.gearing)
+            sparse = Signal()
+            with m.If(phase == _Phase.IDLE):
+                m.d.sync += sparse.eq(field("sparse"))
+            drained, there = wanted, (self.i.valid | gearbox.full) & wanted
+            wanted, trits = wanted & ~gearbox.full, gearbox.step
+            m.d.comb += [
+                gearbox.beat.eq(self.i.payload),
+                gearbox.take.eq(taking & sparse),
+                gearbox.last.eq(group_end),
+            ]
         m.d.comb += [
             group_end.eq(steps.last & planes.last),
             room.eq(Mux(job.to_candidates, ~outstanding, pause == 0)),
             self.i.ready.eq(
                 Mux(
                     phase == _Phase.WEIGHTS,
-                    ~group_end | room,
+                    wanted,
                     (phase == _Phase.SCALES) | (phase == _Phase.AUX),
                 )
             ),
             self.beat.eq(self.i.ready & self.i.valid),
             self.stall_input.eq(self.i.ready & ~self.i.valid),
-            self.stall_drain.eq((phase == _Phase.WEIGHTS) & ~self.i.ready & self.i.valid),
-            taking.eq(self.beat & (phase == _Phase.WEIGHTS)),
+            self.stall_drain.eq((phase == _Phase.WEIGHTS) & ~drained & self.i.valid),
+            taking.eq(there & (phase == _Phase.WEIGHTS)),
         ]
         with m.If(pause != 0):
             m.d.sync += pause.eq(pause - 1)
@@ -377,7 +404,7 @@ class TernaryArray(wiring.Component):
         m.d.comb += self.unit.done_valid.eq((phase == _Phase.FLUSH) & (drain.finished | nothing))
         with m.If(self.unit.done_valid):
             m.d.sync += phase.eq(_Phase.IDLE)
-        return step, address, waiting
+        return step, address, waiting, trits, sparse
 
     def _collect_scales(self, m, drain, phase, aux, next_phase):
         """Give the scales to the drain; return whether this beat is the last one of a group's."""
@@ -399,7 +426,7 @@ class TernaryArray(wiring.Component):
             next_phase()
         return done
 
-    def _compute(self, m, platform, drain, step, address, hold):
+    def _compute(self, m, platform, drain, step, address, hold, trits, sparse):
         """Decode, look up, sum, accumulate; ``step`` travels beside the data.
 
         The chain of a row adds a pair of trits per cycle and register, so the wires of each pair
@@ -410,7 +437,7 @@ class TernaryArray(wiring.Component):
         # The beat may come late in its cycle, out of a block RAM.
         beat, first, at = Signal(config.bus_width), Signal(_StepLayout), Signal.like(address)
         with m.If(~hold):
-            m.d.sync += [beat.eq(self.i.payload), first.eq(step), at.eq(address)]
+            m.d.sync += [beat.eq(trits), first.eq(step), at.eq(address)]
         moved = Signal(_StepLayout)
         m.d.comb += moved.eq(first)
         m.d.comb += moved.valid.eq(first.valid & ~hold)
@@ -429,7 +456,8 @@ class TernaryArray(wiring.Component):
 
         for r in range(config.tile_rows):
             pairs = [
-                Delay(m, pair, f"row{r}_pair{n}") for n, pair in enumerate(self._pairs(m, beat, r))
+                Delay(m, pair, f"row{r}_pair{n}")
+                for n, pair in enumerate(self._pairs(m, beat, r, sparse))
             ]
             for n, pair in enumerate(pairs):
                 choice = where.choice(self.activation.choice, r, n)
@@ -442,7 +470,7 @@ class TernaryArray(wiring.Component):
         end = travel[2 + _LOOK_UP + longest + levels]
         m.d.comb += [drain.land.eq(end.land), drain.landing.eq(end.landing)]
 
-    def _pairs(self, m, beat, r):
+    def _pairs(self, m, beat, r, sparse):
         """Return registers of the pairs of a row's trits, in the order of `pair_places`."""
         config, singles, pairs = self.config, [], []
         for c in range(config.tile_columns):
@@ -457,6 +485,10 @@ class TernaryArray(wiring.Component):
                     nonzero, negative = (Cat(bits) for bits in zip(*singles, strict=True))
                     pairs.append(join_trits(nonzero, negative))
                     singles = []
+        if sparse is not None:
+            m.submodules[f"sparse{r}"] = row = RowDecoder(config)
+            m.d.comb += row.points.eq(beat.word_select(r, len(row.points)))
+            pairs = [Mux(sparse, few, pair) for few, pair in zip(row.pairs, pairs, strict=True)]
         registers = []
         for n, pair in enumerate(pairs):
             registers.append(Signal(PairLayout, name=f"row{r}_pair{n}", reset_less=True))

@@ -47,7 +47,7 @@ def block(config):
         ("id", "Identifies the accelerator: 0x414D4154.", ID),
         ("version", "Version of registers and commands.", VERSION),
         ("bus_width", "Bits of a memory beat.", config.bus_width),
-        ("code", "Number of the weight code, as in image headers.", config.trit_code.ident),
+        ("code", "Numbers of the weight codes, as in image headers.", config.code_ident),
         ("tile_rows", "Matrix rows in a beat.", config.tile_rows),
         ("tile_k", "Weights of a row in a beat.", config.tile_k),
         ("lanes", "Trits that the array takes per cycle.", config.lanes),

@@ -8,6 +8,7 @@ is queued, so that memory never waits for a dependent vector phase.
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import enum, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from tamale.gateware.interfaces import (
     ADDRESS_BITS,
@@ -107,7 +108,12 @@ class StreamWalker(wiring.Component):
             cursor.want_head.eq(self.job.want_head),
             self.job.slot.eq(step.slot),
         ]
-        m.d.sync += [entry.eq(self.job.entry), body.eq(planes * steps)]
+        trits = planes * steps
+        if config.sparse:
+            gearing = config.gearing
+            whole = (steps * gearing.step + gearing.beat - 1) >> exact_log2(gearing.beat)
+            trits = Mux(field(command, Op.MATVEC, "sparse"), whole, trits)
+        m.d.sync += [entry.eq(self.job.entry), body.eq(trits)]
 
         # Fields that the three streamed operations place differently.
         source, head, fence = Signal(3), Signal(8), Signal()

@@ -12,9 +12,11 @@ from amaranth.hdl import Cat, Const, Module, Mux
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from tamale.codes import PAIRS, TritCode
+from tamale.codes import PAIRS, QUAD, SparseCode, TritCode
 
-__all__ = ["PairDecoder", "PairLayout", "TritDecoder", "TritEncoder", "join_trits"]
+__all__ = [
+    "PairDecoder", "PairLayout", "SparseDecoder", "TritDecoder", "TritEncoder", "join_trits",
+]  # fmt: skip
 
 #: What a pair of trits takes of a pair of activations (a, b).
 #:   choice    0: a, 1: a + b, 2: a - b, 3: b; any where ``nonzero`` is 0
@@ -60,6 +62,13 @@ def _decision_diagram(variables, tables):
 def _check(code):
     if not isinstance(code, TritCode):
         raise TypeError(f"code must be a TritCode such as CODES['t5'], not {code!r}")
+
+
+def _pair_tables(pairs):
+    """Return the truth tables of a `PairLayout`, lowest bit first, for pairs by code point."""
+    numbers = [PAIRS.index(pair) if any(pair) else None for pair in pairs]
+    tables = [[None if n is None else n >> bit & 1 for n in numbers] for bit in range(3)]
+    return [*tables, [int(n is not None) for n in numbers]]
 
 
 def join_trits(nonzero, negative):
@@ -118,11 +127,7 @@ class PairDecoder(wiring.Component):
         m = Module()
         tables = []
         for n in range(self.code.trits_per_byte // 2):
-            pairs = [trits[2 * n : 2 * n + 2] for trits in self.code.decode]
-            numbers = [PAIRS.index(pair) if any(pair) else None for pair in pairs]
-            for bit in range(3):
-                tables.append([None if n is None else n >> bit & 1 for n in numbers])
-            tables.append([int(number is not None) for number in numbers])
+            tables += _pair_tables([trits[2 * n : 2 * n + 2] for trits in self.code.decode])
         if self.code.trits_per_byte % 2:
             last = [trits[-1] for trits in self.code.decode]
             tables.append([abs(trit) for trit in last])
@@ -130,6 +135,61 @@ class PairDecoder(wiring.Component):
         outputs = _decision_diagram(list(self.byte), tables)
         ends = Cat(self.pairs, self.last_nonzero, self.last_negative)
         m.d.comb += ends.eq(Cat(outputs))
+        return m
+
+
+class SparseDecoder(wiring.Component):
+    """Decode one code point of a sparse code into trits, and into pairs of neighbours.
+
+    Combinational. Of three pairs and four trits a user takes what its own pairs need; the rest
+    costs nothing.
+
+    Parameters
+    ----------
+    code : SparseCode
+        The sparse code.
+
+    Members
+    -------
+    point : In(5)
+        A code point.
+    pairs : Out(ArrayLayout(PairLayout, 3))
+        The trits n and n + 1.
+    nonzero, negative : Out(4)
+        A bit per trit; ``negative`` is any where the trit is zero.
+
+    Raises
+    ------
+    TypeError
+        If ``code`` is not a `SparseCode`.
+    """
+
+    def __init__(self, code):
+        if not isinstance(code, SparseCode):
+            raise TypeError(
+                f"code must be a SparseCode such as SPARSE_CODES['s34'], not {code!r}"
+            )
+        self.code = code
+        super().__init__(
+            {
+                "point": In(code.bits),
+                "pairs": Out(data.ArrayLayout(PairLayout, QUAD - 1)),
+                "nonzero": Out(QUAD),
+                "negative": Out(QUAD),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        points, tables = self.code.decode, []
+        for n in range(QUAD - 1):
+            tables += _pair_tables([trits[n : n + 2] for trits in points])
+        tables += [[abs(trits[n]) for trits in points] for n in range(QUAD)]
+        tables += [
+            [int(trits[n] < 0) if trits[n] else None for trits in points] for n in range(QUAD)
+        ]
+        outputs = _decision_diagram(list(self.point), tables)
+        m.d.comb += Cat(self.pairs, self.nonzero, self.negative).eq(Cat(outputs))
         return m
 
 

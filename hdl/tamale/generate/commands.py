@@ -7,7 +7,7 @@ configuration. docs/reference/ has the prose that goes with them.
 import inspect
 
 from tamale import image, isa
-from tamale.codes import CODES
+from tamale.codes import CODES, QUAD, SPARSE_CODES, SparseCode
 
 __all__ = ["FIELD_DOCS", "generate", "generate_image"]
 
@@ -58,6 +58,7 @@ FIELD_DOCS = {
     "vectors": "activation vectors",
     "vectors_slot": "one vector per active slot instead, `slot_stride` apart",
     "scaled": "scales follow each group",
+    "sparse": "trits are in the sparse code",
     "aux": "auxiliary scales follow the scales",
     "to_candidates": "results go to the candidate lists",
     "n": "elements",
@@ -169,4 +170,9 @@ def generate_image():
         lines.append(
             f"| {code.ident} | `{code.name}` | {code.trits_per_byte} | {code.bits_per_trit:g} |"
         )
+    lines += ["", f"{QUAD} trits, one of them zero, in {SparseCode.bits} bits:", ""]
+    lines += ["| number | name | bits a trit | trits of 0, 1, 2, ... |", "| --- | --- | --- | --- |"]
+    for code in SPARSE_CODES.values():
+        points = " ".join("".join("-0+"[t + 1] for t in trits) for trits in code.decode)
+        lines.append(f"| {code.ident} | `{code.name}` | {code.bits_per_trit:g} | {points} |")
     return "\n".join(lines) + "\n"
