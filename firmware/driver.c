@@ -11,7 +11,6 @@ static const struct {
     const char *name;
 } requirements[] = {
     {TAMALE_IMAGE_BUS_WIDTH_WORD, TAMALE_ACCELERATOR_BUS_WIDTH_OFFSET, true, "bus_width"},
-    {TAMALE_IMAGE_CODE_WORD, TAMALE_ACCELERATOR_CODE_OFFSET, true, "code"},
     {TAMALE_IMAGE_TILE_ROWS_WORD, TAMALE_ACCELERATOR_TILE_ROWS_OFFSET, true, "tile_rows"},
     {TAMALE_IMAGE_TILE_K_WORD, TAMALE_ACCELERATOR_TILE_K_OFFSET, true, "tile_k"},
     {TAMALE_IMAGE_VECTORS_WORD, TAMALE_ACCELERATOR_VECTORS_OFFSET, false, "vectors"},
@@ -30,6 +29,11 @@ bool driver_fits(const volatile uint32_t *words, const char **what, uint32_t *ha
         *wants = words[requirements[i].word];
         if (requirements[i].equal ? *has != *wants : *has < *wants) return false;
     }
+    /* The sparse code, bits 15:8, matters to images that use it. */
+    *what = "code";
+    *has = tamale_accelerator_code_read();
+    *wants = words[TAMALE_IMAGE_CODE_WORD];
+    if (*wants != *has && *wants != (*has & 0xFF)) return false;
     *what = "vu_width";
     *has = tamale_accelerator_vu_width_read();
     *wants = words[TAMALE_IMAGE_VU_WIDTH_WORD];

@@ -2,7 +2,8 @@
 
 Counts the beats that `packing` writes for every linear layer of BitNet b1.58 2B-4T, whose sizes are
 public, so no checkpoint is needed. Code, padding (rows and K steps that are not full) and scales
-are told apart, for scales of whole rows and of groups along K.
+are told apart, for scales of whole rows and of groups along K; and, where the configuration has a
+sparse code, for weights in that code.
 """
 
 import argparse
@@ -57,7 +58,7 @@ class Bits:
         return self.code + self.padding + self.scales
 
 
-def measure(config, *, group_size=0, geometry=GEOMETRY):
+def measure(config, *, group_size=0, geometry=GEOMETRY, sparse=False):
     """Return the `Bits` of matrices as they lie in the sweep.
 
     Every row, or group of a row, has a scale of its own. (A checkpoint with one scale for a whole
@@ -71,6 +72,8 @@ def measure(config, *, group_size=0, geometry=GEOMETRY):
         Weights that share a scale; 0: the whole row.
     geometry : sequence of (int, int)
         Rows and K of each matrix.
+    sparse : bool
+        In the configuration's sparse code.
     """
     weights = beats = scales = 0
     for rows, k in geometry:
@@ -78,12 +81,12 @@ def measure(config, *, group_size=0, geometry=GEOMETRY):
         # Without memory behind them: only the shapes matter.
         values = np.broadcast_to(np.int8(0), (rows, k))
         ones = np.broadcast_to(np.float32(1), (rows, groups))
-        packed = packing.describe(config, Linear(values, 1, 1.0, ones, group_size))
-        group_beats = packed.planes * packed.steps + packed.scaled * config.scale_beats
+        packed = packing.describe(config, Linear(values, 1, 1.0, ones, group_size), sparse=sparse)
+        group_beats = packed.beats + packed.scaled * config.scale_beats
         weights += rows * k
         beats += packed.tiles * packed.groups * group_beats
         scales += 16 * rows * groups
-    code = config.trit_code.bits_per_trit
+    code = (config.sparse if sparse else config.trit_code).bits_per_trit
     return Bits(
         code=code,
         padding=beats * config.bus_width / weights - code - scales / weights,
@@ -98,27 +101,35 @@ def main(arguments=None):
     parser.add_argument("--json", action="store_true", help="print one object")
     options = parser.parse_args(arguments)
     config = configuration.load(options.config)
-    results = {size: measure(config, group_size=size) for size in GROUP_SIZES}
+    codes = {config.code: False}
+    if config.sparse:
+        codes[config.sparse_code] = True
+    results = {
+        code: {size: measure(config, group_size=size, sparse=sparse) for size in GROUP_SIZES}
+        for code, sparse in codes.items()
+    }
     if options.json:
-        print(
-            json.dumps(
-                {
-                    size or "row": dataclasses.asdict(bits) | {"total": bits.total}
-                    for size, bits in results.items()
-                }
-            )
-        )
+        found = {
+            code: {
+                size or "row": dataclasses.asdict(bits) | {"total": bits.total}
+                for size, bits in sizes.items()
+            }
+            for code, sizes in results.items()
+        }
+        print(json.dumps(found.pop(config.code) | found))
         return
-    print(
-        f"bits per ternary weight, BitNet b1.58 2B-4T geometry, configuration {config.name}, "
-        f"code {config.code}"
-    )
-    print(f"{'scale of':>12} {'code':>8} {'padding':>8} {'scales':>8} {'total':>8}")
-    for size, bits in results.items():
-        name = f"{size} weights" if size else "a row"
+    for code, sizes in results.items():
         print(
-            f"{name:>12} {bits.code:8.4f} {bits.padding:8.4f} {bits.scales:8.4f} {bits.total:8.4f}"
+            "bits per ternary weight, BitNet b1.58 2B-4T geometry, configuration "
+            f"{config.name}, code {code}"
         )
+        print(f"{'scale of':>12} {'code':>8} {'padding':>8} {'scales':>8} {'total':>8}")
+        for size, bits in sizes.items():
+            name = f"{size} weights" if size else "a row"
+            print(
+                f"{name:>12} {bits.code:8.4f} {bits.padding:8.4f} {bits.scales:8.4f} "
+                f"{bits.total:8.4f}"
+            )
 
 
 if __name__ == "__main__":

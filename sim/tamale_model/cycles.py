@@ -259,7 +259,12 @@ def _stream_shape(config, op, f, position, slots):
         tiles = position // config.tile_rows + 1
     if source is Source.VALUES:
         blocks = position // config.tile_k + 1
-    group = f["planes"] * f["steps"] + f["scaled"] * (1 + f["aux"]) * config.scale_beats
+    # Of the sparse code, a group has more K steps than beats, and the array takes a step a cycle.
+    steps = trits = f["planes"] * f["steps"]
+    if f["sparse"]:
+        trits = config.gearing.beats(f["steps"])
+    scales = f["scaled"] * (1 + f["aux"]) * config.scale_beats
+    group = trits + scales
     drain = (vectors + f["aux"]) * max(1, config.tile_rows // config.vu_width)
     latency, least = group_latency(config), drain
     if f["to_candidates"]:
@@ -269,7 +274,7 @@ def _stream_shape(config, op, f, position, slots):
         least = max(least, group_spacing(config))
     beats = blocks * tiles * f["groups"] * group
     walk = {Source.KEYS: 25, Source.VALUES: 29}.get(source, 17)
-    return beats, walk, max(1.0, least / group), 1 + latency + drain + 10
+    return beats, walk, max(steps + scales, least) / group, 1 + latency + drain + 10
 
 
 def _kvwrite(config, f, begin, memory):

@@ -79,7 +79,8 @@ class Image:
         f = self.fields
         for key, value in (
             ("bus_width", config.bus_width),
-            ("code", config.trit_code.ident),
+            # An image without sparse matrices suits hardware that could take them.
+            ("code", config.trit_code.ident if f["code"] < 256 else config.code_ident),
             ("tile_rows", config.tile_rows),
             ("tile_k", config.tile_k),
         ):
@@ -170,7 +171,10 @@ def _embedding_rows(config, embedding, residual_bits):
 def _useful(config, graph, survey):
     """(layer bytes, head bytes, cache bytes per position) at the stated codes, scales included."""
     bits = config.trit_code.bits_per_trit
-    layers = survey.ternary_weights * bits / 8 + survey.scale_bytes + survey.vector_bytes
+    dense = survey.ternary_weights - survey.sparse_weights
+    layers = dense * bits / 8 + survey.scale_bytes + survey.vector_bytes
+    if survey.sparse_weights:
+        layers += survey.sparse_weights * config.sparse.bits_per_trit / 8
     head = graph.vocabulary * (graph.hidden * config.head_planes * bits / 8 + 2)
     head += 2 * graph.hidden
     row = graph.head_size * (config.key_planes + config.value_planes) * bits / 8 + 4
@@ -184,7 +188,7 @@ def _expected_bytes(config, model, survey):
     return int(padding * (layers + head) + graph.vocabulary * (graph.hidden + 4))
 
 
-def build(config, model, path, context=None, progress=None):
+def build(config, model, path, context=None, progress=None, *, sparse="auto"):
     """Pack a model into an image file.
 
     Parameters
@@ -197,6 +201,13 @@ def build(config, model, path, context=None, progress=None):
         Positions of a sequence; the smaller of the model's and the configuration's when left out.
     progress : callable, optional
         Called with the bytes written so far and those that are expected.
+    sparse : str
+        ``auto``, ``all`` or ``none``, see `Compiler`.
+
+    Returns
+    -------
+    Survey
+        What is in the model, and which matrices could not have the sparse code.
 
     Raises
     ------
@@ -207,7 +218,7 @@ def build(config, model, path, context=None, progress=None):
     context = context or min(graph.context, config.max_context)
     if context > graph.context:
         raise ImageError(f"{graph.name} was made for a context of {graph.context}, not {context}")
-    compiler = Compiler(config, model, context)
+    compiler = Compiler(config, model, context, sparse=sparse)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(temporary, "w+b") as file:
@@ -218,6 +229,7 @@ def build(config, model, path, context=None, progress=None):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    return compiler.survey
 
 
 def _write(config, model, context, compiler, file, progress):
@@ -270,12 +282,12 @@ def _write(config, model, context, compiler, file, progress):
     value_stride = -(-context // config.tile_k) * block
     layer_stride = graph.kv_heads * (key_stride + value_stride)
     useful = _useful(config, graph, compiler.survey)
-    planes = compiler.survey.planes
+    planes, sparse = compiler.survey.planes, compiler.survey.sparse_weights > 0
     fields |= {
         "image_bytes": out.at,
         "payload_crc": out.crc,
         "bus_width": config.bus_width,
-        "code": config.trit_code.ident,
+        "code": config.code_ident if sparse else config.trit_code.ident,
         "tile_rows": config.tile_rows,
         "tile_k": config.tile_k,
         "vectors": config.vectors,

@@ -16,7 +16,7 @@ from tamale.config import Config
 from tamale_model import integer
 from tamale_model.packing import encode_trits
 
-__all__ = ["Addresses", "Job", "Machine", "Slot", "decode_tiles"]
+__all__ = ["Addresses", "Job", "Machine", "Slot", "decode_sparse", "decode_tiles"]
 
 _CACHED_WEIGHTS = 128 << 20
 
@@ -83,6 +83,21 @@ def decode_tiles(config, beats, tiles, groups, planes, steps):
         value = value * 3 + trits[:, :, plane]
     value = value.transpose(0, 3, 1, 2, 4, 5)  # tiles rows groups steps columns trits
     return value.reshape(tiles * rows, groups, steps * config.tile_k)
+
+
+def decode_sparse(config, beats, tiles, groups, steps):
+    """Decode row tiles in the sparse code; see `decode_tiles`."""
+    code, gearing = config.sparse, config.gearing
+    body = np.ascontiguousarray(beats[:, :, : gearing.beats(steps)]).reshape(tiles, groups, -1)
+    bits = np.unpackbits(body, axis=-1, bitorder="little")
+    symbols = bits.reshape(tiles, groups, -1, gearing.symbol_bits)
+    bits = symbols[:, :, np.array(gearing.sources(steps))].reshape(
+        tiles, groups, steps, config.tile_rows, -1, code.bits
+    )
+    points = np.packbits(bits, axis=-1, bitorder="little")[..., 0]
+    value = _decode_table(code)[points]  # tiles groups steps rows quads trits
+    value = value.transpose(0, 3, 1, 2, 4, 5)
+    return value.reshape(tiles * config.tile_rows, groups, steps * config.tile_k)
 
 
 class Machine:
@@ -247,16 +262,20 @@ class Machine:
         for i, word in enumerate(self._read(address, length).view("<u4")[:count]):
             self.set_scalar(rd + i, integer.Scalar.from_word(int(word)))
 
-    def _weights_at(self, address, length, tiles, groups, planes, steps, extra, immutable):
+    def _weights_at(self, address, length, tiles, groups, planes, steps, extra, sparse, immutable):
         """Return float matrix [groups, tile_k * steps, rows], scales [rows, groups, 1 + aux]."""
-        key = (address, tiles, groups, planes, steps, extra)
+        key = (address, tiles, groups, planes, steps, extra, sparse)
         if immutable and key in self._weights:
             return self._weights[key]
         config = self.config
+        body = self._trit_beats(planes, steps, sparse)
         beats = self._read(address, length).reshape(
-            tiles, groups, planes * steps + extra * config.scale_beats, config.beat_bytes
+            tiles, groups, body + extra * config.scale_beats, config.beat_bytes
         )
-        values = decode_tiles(config, beats, tiles, groups, planes, steps)
+        if sparse:
+            values = decode_sparse(config, beats, tiles, groups, steps)
+        else:
+            values = decode_tiles(config, beats, tiles, groups, planes, steps)
         # Products are summed by BLAS; a float format that holds every partial sum makes that exact.
         exact = steps * config.tile_k * 128 * limit(planes) < 1 << 24
         matrix = np.ascontiguousarray(
@@ -264,7 +283,7 @@ class Machine:
         )
         scales = None
         if extra:
-            tail = beats[:, :, planes * steps :].reshape(tiles, groups, extra, -1)
+            tail = beats[:, :, body:].reshape(tiles, groups, extra, -1)
             scales = np.ascontiguousarray(tail[..., : 2 * config.tile_rows]).view("<u2")
             scales = scales.transpose(0, 3, 1, 2).reshape(tiles * config.tile_rows, groups, extra)
         if immutable and self._cached + matrix.size <= _CACHED_WEIGHTS:
@@ -272,9 +291,13 @@ class Machine:
             self._weights[key] = matrix, scales
         return matrix, scales
 
+    def _trit_beats(self, planes, steps, sparse):
+        """Beats of a group's trits."""
+        return self.config.gearing.beats(steps) if sparse else planes * steps
+
     def _matvec(
         self, dst, vector_stride, act, tiles, groups, planes, steps, vectors, vectors_slot,
-        scaled, aux, to_candidates, source, head, fence,
+        scaled, aux, to_candidates, source, head, fence, sparse,
     ):  # fmt: skip
         config, slot = self.config, self._now
         if vectors_slot:
@@ -285,12 +308,12 @@ class Machine:
         if source == isa.Source.VALUES:
             blocks = slot.position // config.tile_k + 1
         extra = scaled * (1 + aux)
-        body = planes * steps + extra * config.scale_beats
+        body = self._trit_beats(planes, steps, sparse) + extra * config.scale_beats
         length = blocks * tiles * groups * body * config.beat_bytes
         address = self._address(source, head, length)
         # Blocks of values are further groups along K whose results add up.
         matrix, scales = self._weights_at(
-            address, length, blocks * tiles, groups, planes, steps, extra,
+            address, length, blocks * tiles, groups, planes, steps, extra, sparse,
             source == isa.Source.LINEAR,
         )  # fmt: skip
         rows = tiles * config.tile_rows

@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from tamale.codes import limit
+from tamale.codes import QUAD, limit
 
 from tamale_model import integer
 
@@ -12,6 +12,7 @@ __all__ = [
     "describe",
     "describe_shape",
     "encode_trits",
+    "first_not_sparse",
     "pack",
     "pack_beats",
     "pack_rows",
@@ -43,6 +44,10 @@ class PackedLinear:
         Real value of one unit of the result, activation scale excluded.
     bound : int
         No result is larger in magnitude.
+    beats : int
+        Beats of a group's trits.
+    sparse : bool
+        Whether they are in the configuration's sparse code.
     """
 
     tiles: int
@@ -52,20 +57,23 @@ class PackedLinear:
     scaled: bool
     unit: float
     bound: int
+    beats: int
+    sparse: bool = False
 
 
-def describe(config, linear, *, bound=2**31 - 1):
+def describe(config, linear, *, bound=2**31 - 1, sparse=False):
     """Return the `PackedLinear` of a matrix; scales are such that no result exceeds ``bound``."""
     scaled = linear.scales is not None
     return describe_shape(
         config, linear.shape, linear.planes, linear.group_size, linear.scale,
-        float(linear.scales.max()) if scaled else None, bound=bound,
+        float(linear.scales.max()) if scaled else None, bound=bound, sparse=sparse,
     )  # fmt: skip
 
 
 def describe_shape(
-    config, shape, planes, group_size=0, scale=1.0, largest_scale=None, *, bound=2**31 - 1
-):
+    config, shape, planes, group_size=0, scale=1.0, largest_scale=None, *, bound=2**31 - 1,
+    sparse=False,
+):  # fmt: skip
     """Return the `PackedLinear` of a matrix of which only sizes and scales are known.
 
     Parameters
@@ -78,6 +86,8 @@ def describe_shape(
         Largest of the scales of rows and groups, where there are any.
     bound : int
         See `describe`.
+    sparse : bool
+        Use the sparse code, for a matrix that `first_not_sparse` lets pass.
     """
     rows, k = shape
     size = group_size or k
@@ -90,15 +100,52 @@ def describe_shape(
         top = np.ldexp(1.0, int(np.floor(np.log2(bound / (largest * 256)))))
         unit *= (largest_scale or 1.0) / top / 256
         largest = bound
+    steps = -(-size // config.tile_k)
     return PackedLinear(
         tiles=-(-rows // config.tile_rows),
         groups=-(-k // size),
         planes=planes,
-        steps=-(-size // config.tile_k),
+        steps=steps,
         scaled=scaled,
         unit=unit,
         bound=largest,
+        beats=config.gearing.beats(steps) if sparse else planes * steps,
+        sparse=sparse,
     )
+
+
+def first_not_sparse(values, group_size=0):
+    """Return why a matrix of trits cannot have a sparse code, or None if it can.
+
+    Of every four weights in a row exactly one must be zero; of one to three that a row has beyond a
+    multiple of four, at most one.
+
+    Parameters
+    ----------
+    values : int8 array [rows, k]
+    group_size : int
+        As in `Linear`; groups must be whole numbers of four, and all alike, because the weights
+        that fill a group up are not zero in a sparse code.
+    """
+    rows, k = values.shape
+    if group_size % QUAD or (group_size and k % group_size):
+        return f"{k} weights in groups of {group_size}, which do not fill up"
+    whole = k // QUAD * QUAD
+    together = max(1, _PIECE // k)
+    for first in range(0, rows, together):
+        zero = values[first : first + together] == 0
+        wrong = zero[:, :whole].reshape(len(zero), -1, QUAD).sum(axis=2, dtype=np.int8) != 1
+        if whole < k:
+            wrong = np.concatenate([wrong, zero[:, whole:].sum(axis=1, keepdims=True) > 1], axis=1)
+        if wrong.any():
+            row, quad = np.unravel_index(wrong.argmax(), wrong.shape)
+            count = int(zero[row, QUAD * quad : QUAD * quad + QUAD].sum())
+            last = min(QUAD * quad + QUAD, k) - 1
+            return (
+                f"row {first + row}, weights {QUAD * quad} to {last}: {count} of them are zero, "
+                "not 1"
+            )
+    return None
 
 
 def pack(config, linear, packed):
@@ -135,7 +182,7 @@ def pack_rows(config, values, scales, packed, group_size=0):
         As in `Linear`.
     """
     rows, k = values.shape
-    code, size = config.trit_code, group_size or k
+    size = group_size or k
     tiles = -(-rows // config.tile_rows)
     padded = np.zeros(
         (tiles * config.tile_rows, packed.groups, packed.steps * config.tile_k), dtype=np.int8
@@ -143,13 +190,17 @@ def pack_rows(config, values, scales, packed, group_size=0):
     for group in range(packed.groups):
         part = values[:, group * size : (group + 1) * size]
         padded[:rows, group, : part.shape[1]] = part
-    trits = to_digits(padded, packed.planes)  # planes rows groups k
-    trits = trits.reshape(
-        packed.planes, tiles, config.tile_rows, packed.groups, packed.steps,
-        config.tile_columns, code.trits_per_byte,
-    )  # fmt: skip
-    body = encode_trits(code, trits).transpose(1, 3, 0, 4, 2, 5)
-    body = body.reshape(tiles, packed.groups, packed.planes * packed.steps, config.beat_bytes)
+    if packed.sparse:
+        reason = first_not_sparse(values, group_size)
+        if reason:
+            raise ValueError(f"{reason}; code {config.sparse_code} cannot hold them")
+        # A code point has no place for four zeros: what fills up has its one zero last. The codes
+        # that it multiplies are zero, and rows beyond the matrix are nobody's.
+        padded[:, :, size:] = 1
+        padded[rows:] = 1
+        body = _sparse_beats(config, padded.reshape(tiles, config.tile_rows, packed.groups, -1))
+    else:
+        body = _beats(config, padded, packed, tiles)
     if packed.scaled:
         # unit * 256 is the real value of code value 1.
         codes = np.zeros((tiles * config.tile_rows, packed.groups), dtype="<u2")
@@ -162,6 +213,39 @@ def pack_rows(config, values, scales, packed, group_size=0):
         tail = tail.reshape(tiles, packed.groups, config.scale_beats, config.beat_bytes)
         body = np.concatenate([body, tail], axis=2)
     return np.ascontiguousarray(body).tobytes()
+
+
+def _beats(config, padded, packed, tiles):
+    """Return uint8 beats [tiles, groups, planes * steps, beat_bytes] of values [rows, groups, k]."""
+    code = config.trit_code
+    trits = to_digits(padded, packed.planes)  # planes rows groups k
+    trits = trits.reshape(
+        packed.planes, tiles, config.tile_rows, packed.groups, packed.steps,
+        config.tile_columns, code.trits_per_byte,
+    )  # fmt: skip
+    body = encode_trits(code, trits).transpose(1, 3, 0, 4, 2, 5)
+    return body.reshape(tiles, packed.groups, packed.beats, config.beat_bytes)
+
+
+def _sparse_beats(config, trits):
+    """Return uint8 beats [tiles, groups, beats, beat_bytes] of trits [tiles, rows, groups, k]."""
+    code, gearing = config.sparse, config.gearing
+    tiles, rows, groups, k = trits.shape
+    steps = k // config.tile_k
+    quads = trits.reshape(tiles, rows, groups, steps, -1, QUAD).transpose(0, 2, 3, 1, 4, 5).copy()
+    quads[(quads != 0).all(axis=-1), -1] = 0
+    powers = 3 ** np.arange(QUAD)
+    table = np.zeros(3**QUAD, dtype=np.uint8)
+    for key, point in code.encode.items():
+        table[((np.array(key) + 1) * powers).sum()] = point
+    points = table[(quads + 1) @ powers]
+    bits = np.unpackbits(points[..., None], axis=-1, count=code.bits, bitorder="little")
+    symbols = bits.reshape(tiles, groups, steps * gearing.step, gearing.symbol_bits)
+    beats = gearing.beats(steps)
+    placed = np.zeros((tiles, groups, beats * gearing.beat, gearing.symbol_bits), dtype=np.uint8)
+    placed[:, :, np.array(gearing.sources(steps))] = symbols
+    body = np.packbits(placed.reshape(tiles, groups, -1), axis=-1, bitorder="little")
+    return body.reshape(tiles, groups, beats, config.beat_bytes)
 
 
 def to_digits(values, planes):

@@ -43,6 +43,17 @@ VARIANTS = {
         [(3, True)] * 9,
         3,
     ),
+    "sparse": (
+        load("tiny").replace(
+            name="sparse", sparse_code="s34", tile_rows=1, vectors=2, memory_bytes=1 << 20
+        ),
+        {
+            "head_size": 8, "layers": 2, "hidden": 42, "feed_forward": 80, "vocabulary": 40,
+            "sparse": ("q", "k", "v", "gate", "up", "down"),
+        },
+        [(2, True), (1, False), (1, True)],
+        1,
+    ),
 }  # fmt: skip
 
 

@@ -38,8 +38,9 @@ GRAPHS = {
 
 
 def random_linear(
-    rng, rows, k, *, planes=1, group_size=0, row_scales=False, gain=1.0, bias=0.0, norm=False
-):
+    rng, rows, k, *, planes=1, group_size=0, row_scales=False, gain=1.0, bias=0.0, norm=False,
+    sparse=False,
+):  # fmt: skip
     """Return a `Linear` whose outputs have deviation ``gain`` for inputs of deviation 1.
 
     Parameters
@@ -56,12 +57,19 @@ def random_linear(
         Deviation of the bias; 0: none.
     norm : bool
         Whether the matrix has a norm of its own.
+    sparse : bool
+        One plane, of every four weights along K exactly one is zero.
     """
     top = limit(planes)
     spread = 0.8 if planes == 1 else top / 2.5
     values = np.clip(np.rint(rng.normal(0, spread, (rows, k))), -top, top).astype(np.int8)
     values[rng.integers(rows), rng.integers(k)] = top
     values[rng.integers(rows), rng.integers(k)] = -top
+    if sparse:
+        values = rng.choice(np.array([-1, 1], dtype=np.int8), (rows, k))
+        zeros = rng.integers(0, 4, (rows, -(-k // 4))) + 4 * np.arange(-(-k // 4))
+        row, quad = np.nonzero(zeros < k)
+        values[row, zeros[row, quad]] = 0
     deviation = float(np.sqrt(np.mean(values.astype(np.float64) ** 2) * k))
     scales = None
     if group_size or row_scales:
@@ -81,7 +89,7 @@ def random_model(
     seed, *, hidden=48, layers=2, heads=4, kv_heads=2, head_size=16, feed_forward=80,
     vocabulary=100, context=64, planes=1, group_size=0, row_scales=False, tied=True,
     rope_theta=10000.0, tokenizer=None, activation="relu2", sub_norms=True, head_norms=False,
-    own_norms=False, biases=(), rope_frequencies=False,
+    own_norms=False, biases=(), rope_frequencies=False, sparse=(),
 ):  # fmt: skip
     """Return a `Model`; the same arguments give the same model.
 
@@ -104,6 +112,8 @@ def random_model(
         Matrices that have one.
     rope_frequencies : bool
         Random ones.
+    sparse : iterable of str
+        Matrices that are 3:4 sparse, in every layer.
     """
     rng = np.random.default_rng(seed)
     query, kv = heads * head_size, kv_heads * head_size
@@ -111,7 +121,7 @@ def random_model(
     def linear(name, rows, k, gain):
         return random_linear(
             rng, rows, k, planes=planes, group_size=group_size, row_scales=row_scales, gain=gain,
-            bias=gain / 2 if name in biases else 0.0, norm=own_norms,
+            bias=gain / 2 if name in biases else 0.0, norm=own_norms, sparse=name in sparse,
         )  # fmt: skip
 
     def norm(n):

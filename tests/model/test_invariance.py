@@ -12,7 +12,7 @@ from random_models import (
 )
 from tamale.config import Config
 from tamale_model import fidelity, imagefile
-from tamale_model.model import FloatLinear
+from tamale_model.model import LINEARS, FloatLinear
 from tamale_model.session import GoldenSession
 
 #: The shape that all others are compared with.
@@ -89,6 +89,23 @@ def test_planes_and_groups(tmp_path, planes, group_size):
         config = BASE.replace(code=code, bus_width=bus_width, tile_rows=2, vectors=8)
         got, _ = generate(tmp_path, config, model, [prompt], 2)
         assert np.array_equal(want[0], got[0]), code
+
+
+@pytest.mark.parametrize("sparse", [LINEARS, ("q", "down")], ids=["all", "some"])
+@pytest.mark.parametrize("group_size", [0, 64])
+def test_sparse_code(tmp_path, sparse, group_size):
+    """The sparse code says the same as the dense one, in fewer bytes."""
+    # 151 and 333 are no multiples of four, so that code points are filled up.
+    sizes = {"hidden": 192, "feed_forward": 320} if group_size else {"hidden": 151}
+    model, prompt = model_and_prompt(
+        44, planes=1, group_size=group_size, head_size=16, sparse=sparse,
+        **({"feed_forward": 333} | sizes),
+    )  # fmt: skip
+    want, _ = generate(tmp_path, BASE, model, [prompt], 2)
+    for changes in ({}, {"code": "t4", "tile_rows": 2, "vectors": 3}, {"bus_width": 128}):
+        config = BASE.replace(sparse_code="s34", **changes)
+        got, _ = generate(tmp_path, config, model, [prompt], 2)
+        assert np.array_equal(want[0], got[0]), changes
 
 
 @pytest.mark.parametrize("seed", [50, 51])

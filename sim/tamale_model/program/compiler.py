@@ -50,6 +50,9 @@ class Compiler:
     model : Model
     context : int
         Positions of a sequence.
+    sparse : str
+        Which matrices are packed in the configuration's sparse code: ``auto``, those that it can
+        hold; ``all``; or ``none``.
 
     Raises
     ------
@@ -57,10 +60,25 @@ class Compiler:
         If a size does not suit the configuration; the message says which value and what to change.
     """
 
-    def __init__(self, config, model, context):
+    def __init__(self, config, model, context, *, sparse="auto"):
         self.config, self.model, self.graph, self.context = config, model, model.graph, context
         self._check_graph()
-        self.survey = survey(self.graph, model.layers)
+        self._require(
+            sparse in ("auto", "all", "none"), f"sparse = {sparse!r} is unknown; use auto, all, none"
+        )
+        self._require(
+            sparse != "all" or config.sparse is not None,
+            f"configuration {config.name} has no sparse code; use one with sparse_code",
+        )
+        wanted = config.sparse is not None and sparse != "none"
+        self.survey = survey(self.graph, model.layers, sparse=wanted)
+        if sparse == "all":
+            self._require(
+                not self.survey.not_sparse,
+                f"{next(iter(self.survey.not_sparse.values()), '')}; code {config.sparse_code} "
+                "needs exactly one zero in every four weights: prune the float checkpoint with "
+                "`tamale quantise --sparse`, or pack what is sparse only (--sparse auto)",
+            )
         self._check_planes()
         self.layout = Layout(config, self.graph, self.survey, context)
         # Massive activations of deep models reach some 10,000 times the embedding, so 2**16 above

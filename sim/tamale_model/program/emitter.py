@@ -131,8 +131,8 @@ class Emitter:
         """Append a MATVEC of a matrix, whose bytes come in ``pieces``."""
         self.emit(
             Op.MATVEC, dst=dst, tiles=packed.tiles, groups=packed.groups, planes=packed.planes,
-            steps=packed.steps, scaled=packed.scaled, vectors_slot=1, source=Source.LINEAR,
-            **fields,
+            steps=packed.steps, scaled=packed.scaled, sparse=packed.sparse, vectors_slot=1,
+            source=Source.LINEAR, **fields,
         )  # fmt: skip
         if self.out is not None:
             for piece in pieces:

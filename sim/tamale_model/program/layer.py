@@ -97,7 +97,8 @@ class LayerCompiler:
     def _product(self, name, linear, layer):
         # Rotation and transform of heads need room above the sums.
         bound = 2**24 - 1 if name in "qkv" else 2**31 - 1
-        packed = packing.describe(self.config, linear, bound=bound)
+        sparse = self.roles[name].sparse
+        packed = packing.describe(self.config, linear, bound=bound, sparse=sparse)
         first = (name == "k" and self.starts["v"]) or (name == "gate" and self.starts["up"])
         sigma = raw_sigma = "sigma_first" if first else "sigma"
         unit, bits = packed.unit, packed.bound.bit_length()

@@ -4,7 +4,9 @@ import dataclasses
 import math
 
 import numpy as np
+from tamale.codes import QUAD
 
+from tamale_model import packing
 from tamale_model.model import LINEARS, FloatLinear, Linear
 
 __all__ = ["Role", "Survey", "product_bound", "survey"]
@@ -25,6 +27,8 @@ class Role:
         Divides that of every layer; 0: scales, if any, are of whole rows.
     scaled, bias, norm : bool
         Whether any layer's matrix has scales in the stream, a bias, a norm of its own.
+    sparse : bool
+        Whether every layer's matrix is packed in the sparse code.
     """
 
     planes: int
@@ -32,6 +36,7 @@ class Role:
     scaled: bool
     bias: bool
     norm: bool
+    sparse: bool = False
 
     def fit(self, linear):
         """Return an equal `Linear` that has what the matrices of all layers have."""
@@ -67,6 +72,11 @@ class Survey:
         16 bits (32 bits for a matrix that has one scale).
     vector_bytes : int
         Bytes of norms and biases.
+    sparse_weights : int
+        Those of ``ternary_weights`` that are packed in the sparse code.
+    not_sparse : dict of str to str
+        Where a sparse code was asked for: by matrix that cannot have it, the first place that is
+        in the way.
     """
 
     roles: dict
@@ -75,6 +85,8 @@ class Survey:
     ternary_weights: int
     scale_bytes: int
     vector_bytes: int
+    sparse_weights: int = 0
+    not_sparse: dict = dataclasses.field(default_factory=dict)
 
     @property
     def planes(self):
@@ -99,13 +111,15 @@ def product_bound(linear, gain):
     return bound
 
 
-def survey(graph, layers):
+def survey(graph, layers, *, sparse=False):
     """Walk the layers once.
 
     Parameters
     ----------
     graph : Graph
     layers : sequence of Layer
+    sparse : bool
+        Find the matrices that can have a sparse code.
 
     Returns
     -------
@@ -122,6 +136,8 @@ def survey(graph, layers):
     weights = scale_bytes = vector_bytes = 0
     value_bound = 0.0
     norms = None
+    counts = dict.fromkeys(LINEARS, 0)
+    not_sparse = {}
     for number, layer in enumerate(layers):
         present = frozenset(name for name in _NORMS if getattr(layer, name) is not None)
         if norms not in (None, present):
@@ -140,6 +156,13 @@ def survey(graph, layers):
                 )
             planes[name] = max(planes[name], linear.planes)
             weights += linear.shape[0] * linear.shape[1] * linear.planes
+            counts[name] += linear.shape[0] * linear.shape[1]
+            if sparse and name not in not_sparse:
+                reason = f"{linear.planes} planes"
+                if linear.planes == 1:
+                    reason = packing.first_not_sparse(linear.values, linear.group_size)
+                if reason:
+                    not_sparse[name] = f"matrix {name!r} of layer {number}, {reason}"
             if linear.scales is not None:
                 flags[name].add("scaled")
                 sizes[name].append(linear.group_size)
@@ -157,11 +180,19 @@ def survey(graph, layers):
         vector_bytes += sum(2 * len(vector) for vector in vectors)
         gain = layer.input_norm if layer.v.norm is None else layer.v.norm
         value_bound = max(value_bound, product_bound(layer.v, gain))
+    if sparse:
+        for name, size in ((name, math.gcd(*sizes[name])) for name in LINEARS):
+            # Each layer's groups may be right, and what divides them all too small.
+            if name not in not_sparse and size % QUAD:
+                not_sparse[name] = f"matrix {name!r}: groups of {size} weights suit all layers"
     roles = {
         name: Role(
             planes[name], math.gcd(*sizes[name]), "scaled" in flags[name],
-            "bias" in flags[name], "norm" in flags[name],
+            "bias" in flags[name], "norm" in flags[name], sparse and name not in not_sparse,
         )
         for name in LINEARS
     }  # fmt: skip
-    return Survey(roles, norms or frozenset(), value_bound, weights, scale_bytes, vector_bytes)
+    return Survey(
+        roles, norms or frozenset(), value_bound, weights, scale_bytes, vector_bytes,
+        sum(counts[name] for name, role in roles.items() if role.sparse), not_sparse,
+    )  # fmt: skip

@@ -47,6 +47,12 @@ def check_float(name, layer):
             )
 
 
+def _check(name, layer, method):
+    # Trits that are there already may lose a quarter of them.
+    if not method.sparse:
+        check_float(name, layer)
+
+
 def _mean_products(a, b):
     """Mean of a^T b over vectors [n, k], added in float64."""
     total = np.zeros((a.shape[1], b.shape[1]))
@@ -84,7 +90,7 @@ def quantise_layers(model, tokens, method, *, ready=None, progress=None):
     Parameters
     ----------
     model : Model
-        Of `FloatLinear` matrices.
+        Of `FloatLinear` matrices; where the method is sparse, of any.
     tokens : int array [sequences, length]
         Calibration text.
     method : Method
@@ -99,7 +105,7 @@ def quantise_layers(model, tokens, method, *, ready=None, progress=None):
         If a matrix is quantised already, or activations are not finite.
     """
     g = model.graph
-    check_float(g.name, model.layers[0])
+    _check(g.name, model.layers[0], method)
     if not method.calibrated:
         yield from _without_text(model, method, ready, progress)
         return
@@ -122,7 +128,7 @@ def _without_text(model, method, ready, progress):
     for number, layer in enumerate(model.layers):
         done = ready(number) if ready else None
         if done is None:
-            check_float(model.graph.name, layer)
+            _check(model.graph.name, layer, method)
             done = dataclasses.replace(layer)
             for name in LINEARS:
                 if progress:
@@ -133,7 +139,7 @@ def _without_text(model, method, ready, progress):
 
 
 def _layer(g, number, layer, x, float_x, rotary, method, progress):
-    check_float(g.name, layer)
+    _check(g.name, layer, method)
     fresh, errors = dataclasses.replace(layer), {}
     walks = [graph.stages(g, layer, x, rotary)]
     if float_x is not None:

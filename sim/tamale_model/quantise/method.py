@@ -3,10 +3,10 @@
 import dataclasses
 
 import numpy as np
-from tamale.codes import PLANES_MAX, limit
+from tamale.codes import PLANES_MAX, QUAD, limit
 
 from tamale_model.model import Linear
-from tamale_model.quantise import gptq, scales
+from tamale_model.quantise import gptq, scales, sparse
 from tamale_model.quantise.scales import Levels
 
 __all__ = ["GROUP_SIZES", "Inputs", "Method", "quantise_matrix"]
@@ -39,6 +39,8 @@ class Method:
         Part of the mean of the Hessian's diagonal that is added to it.
     int8 : bool
         Inputs are rounded to int8 during calibration, as on the device.
+    sparse : bool
+        One trit, and of every four weights along K exactly one is zero.
     """
 
     levels: Levels
@@ -50,8 +52,11 @@ class Method:
     correction: float = 1.0
     damping: float = 0.1
     int8: bool = True
+    sparse: bool = False
 
     def __post_init__(self):
+        if self.sparse and self.planes != 1:
+            raise ValueError(f"3:4 sparse weights have one trit, not {self.planes}")
         if self.group_size not in GROUP_SIZES:
             raise ValueError(
                 f"groups of {self.group_size!r} weights are not known to the device; "
@@ -66,6 +71,11 @@ class Method:
         if trits not in range(1, PLANES_MAX + 1):
             raise ValueError(f"a weight has 1 to {PLANES_MAX} trits, not {trits!r}")
         return cls(Levels.of_trits(trits), trits, group_size, **changes)
+
+    @classmethod
+    def of_sparse(cls, group_size=128, **changes):
+        """Return the method for one trit of which every fourth is zero."""
+        return cls(Levels.of_trits(1), 1, group_size, sparse=True, **changes)
 
     @classmethod
     def int4(cls, group_size=128, **changes):
@@ -112,6 +122,7 @@ def quantise_matrix(linear, method, inputs=None):
     Parameters
     ----------
     linear : FloatLinear
+        Or, where the method is sparse, a `Linear`.
     method : Method
     inputs : Inputs, optional
         Needed where the method is calibrated.
@@ -130,6 +141,8 @@ def quantise_matrix(linear, method, inputs=None):
         raise ValueError("this method needs the inputs of the matrix; calibrate with a text")
     if inputs is not None and inputs.correction is not None:
         weights = weights + weights @ inputs.correction
+    if method.sparse:
+        return _sparse_matrix(linear, weights, original, method, inputs)
     if method.searched:
         found = scales.search(weights, levels, size, np.diagonal(inputs.hessian))
     else:
@@ -145,6 +158,34 @@ def quantise_matrix(linear, method, inputs=None):
         scale, relative = scales.representable(found)
         wide = np.float32(scale) * relative
         values = gptq.descend(weights, values, wide, levels, size, inputs.hessian)
+    return _result(linear, values, scale, relative, original, method, inputs)
+
+
+def _sparse_matrix(linear, weights, original, method, inputs):
+    """The same for 3:4 sparse weights, whose rounding is of four at a time."""
+    size, k = method.group_size, weights.shape[1]
+    if k % QUAD or (size and k % size):
+        raise ValueError(
+            f"rows of {k} weights are no whole groups of {size or QUAD}; 3:4 sparse codes need "
+            f"that{', so share scales by rows' if size else ''}"
+        )
+    importance = np.ones(k) if inputs is None else np.diagonal(inputs.hessian)
+    values = sparse.nearest(weights)
+    found = sparse.mean_scales(weights, values, size, importance)
+    scale, relative = scales.representable(found)
+    wide = np.float32(scale) * relative
+    if method.aware:
+        values = sparse.solve(weights, wide, size, inputs.hessian)
+    for _ in range(method.refits):
+        found = scales.refit(weights, values, wide, inputs.hessian, size)
+        scale, relative = scales.representable(found)
+        wide = np.float32(scale) * relative
+        values = sparse.descend(weights, values, wide, size, inputs.hessian)
+    return _result(linear, values, scale, relative, original, method, inputs)
+
+
+def _result(linear, values, scale, relative, original, method, inputs):
+    size = method.group_size
     result = Linear(values, method.planes, scale, relative, size, linear.bias, linear.norm)
     if inputs is None:
         return result, float("nan")

@@ -8,7 +8,7 @@ from tamale_model.quantise import graph
 from tamale_model.quantise.calibrate import quantise_layers
 from tamale_model.quantise.method import Method
 
-__all__ = ["Loss", "Judge", "baselines", "compare"]
+__all__ = ["Loss", "Judge", "baselines", "compare", "sparse_baselines"]
 
 # Positions whose logits are computed together.
 _TOGETHER = 128
@@ -130,6 +130,12 @@ def baselines(trits, group_size, **changes):
     # The published method: scales of least error, GPTQ, nothing after it.
     methods["INT4, GPTQ"] = dataclasses.replace(int4, refits=0, correction=0.0)
     return methods
+
+
+def sparse_baselines(group_size, **changes):
+    """Return {label: Method}: 3:4 sparse trits, aware and plain."""
+    method = Method.of_sparse(group_size, **changes)
+    return {"3:4 sparse, three largest, mean": method.plain(), "3:4 sparse": method}
 
 
 def compare(model, tokens, held_out, methods, *, progress=None):

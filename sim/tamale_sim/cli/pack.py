@@ -25,6 +25,11 @@ def add(subparsers):
     )
     parser.add_argument("--config", default="ulx3s", help="preset or TOML file (default: ulx3s)")
     parser.add_argument("--context", type=int, help="positions of a sequence")
+    parser.add_argument(
+        "--sparse", choices=("auto", "all", "none"), default="auto",
+        help="matrices that are packed in the configuration's sparse code, which holds weights of "
+        "which one in four is zero: those that it can hold (default), all or an error, or none",
+    )  # fmt: skip
     parser.add_argument("-o", "--output", help="the image (default: MODEL.img here)")
     parser.add_argument("--json", action="store_true", help="print the header as JSON")
     parser.set_defaults(run=run)
@@ -44,7 +49,9 @@ def run(args):
                 f"\r{count / 1e6:8.1f} of {expected / 1e6:.1f} MB written", end="", file=sys.stderr
             )
 
-    imagefile.build(config, model, output, args.context, progress)
+    survey = imagefile.build(
+        config, model, output, args.context, progress, sparse=args.sparse
+    )
     if shown:
         print(file=sys.stderr)
     image = imagefile.load(output)
@@ -63,6 +70,11 @@ def run(args):
         f"  cache {fields['kv_sequence_bytes']:,} bytes a sequence of {fields['context']} "
         f"positions, {image.memory_bytes():,} bytes of memory in all"
     )
+    if survey.sparse_weights:
+        part = survey.sparse_weights / survey.ternary_weights
+        print(f"  {part:.1%} of the layers' trits in code {config.sparse_code}")
+    for reason in survey.not_sparse.values():
+        print(f"  not in code {config.sparse_code}: {reason}")
     if fields["tokenizer_bytes"]:
         print(f"  tables of {fields['tokenizer_bytes']:,} bytes for text as prompts")
     else:

@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 from tamale_model import readers
+from tamale_model.model import FloatLinear
 from tamale_model.quantise import corpus, report
 from tamale_model.quantise.calibrate import check_float, quantise_layers
 from tamale_model.quantise.method import Method
@@ -30,6 +31,7 @@ examples:
   tamale quantise model.gguf -o smol2 --trits 2 --group 64       smaller and worse
   tamale quantise model.gguf -o mine --text notes.txt --tokens 16384
   tamale quantise model.gguf --report                            the loss for 1 to 5 trits
+  tamale quantise model.gguf -o lean --sparse --group row        1.25 bits a weight
   tamale run smol3 --backend float --prompt "The moon"           what became of it
 
 An interrupted run goes on where it was when the same command is given again.
@@ -53,8 +55,13 @@ def add(subparsers):
     parser.add_argument("checkpoint", help="Hugging Face folder or GGUF file")
     parser.add_argument("-o", "--output", help="the folder to make")
     parser.add_argument(
-        "--trits", type=int, default=3, metavar="N", help="trits of a weight, 1 to 5 (default: 3)"
+        "--trits", type=int, metavar="N", help="trits of a weight, 1 to 5 (default: 3)"
     )
+    parser.add_argument(
+        "--sparse", action="store_true",
+        help="one trit a weight, and of every four along a row exactly one is zero: 1.25 bits in a "
+        "configuration with sparse_code; takes ternary checkpoints too",
+    )  # fmt: skip
     parser.add_argument(
         "--group", choices=_GROUPS, default="128",
         help="weights along a row that share a scale (default: 128)",
@@ -138,6 +145,11 @@ def _check(args):
         raise ValueError(f"--held-out must be 0, or 2 or more, not {args.held_out}")
     if args.report is not None and not args.held_out:
         raise ValueError("--report needs held-out text; leave --held-out as it is")
+    if args.sparse and args.trits not in (None, 1):
+        raise ValueError(f"--sparse weights have one trit, not {args.trits}; leave --trits out")
+    args.trits = 1 if args.sparse else 3 if args.trits is None else args.trits
+    if args.sparse and args.report:
+        raise ValueError("--report of --sparse takes no numbers of trits; leave them out")
     for n in args.report or [args.trits]:
         if not 1 <= n <= 5:
             raise ValueError(f"a weight has 1 to 5 trits, not {n}")
@@ -147,7 +159,8 @@ def run(args):
     """Run the command."""
     _check(args)
     model = readers.read(args.checkpoint)
-    check_float(model.graph.name, model.layers[0])
+    if not args.sparse:
+        check_float(model.graph.name, model.layers[0])
     if args.report is not None:
         _report(args, model)
     else:
@@ -157,7 +170,7 @@ def run(args):
 def _quantise(args, model):
     started = time.monotonic()
     graph, group = model.graph, _GROUPS[args.group]
-    method = Method.of_trits(args.trits, group)
+    method = Method.of_sparse(group) if args.sparse else Method.of_trits(args.trits, group)
     if args.trits == 1:
         print(
             "tamale: a float model keeps little of its language in one trit a weight; models are "
@@ -183,7 +196,7 @@ def _quantise(args, model):
 
     def layers():
         def note(number, name):
-            progress(f"{args.trits} trits", number, name)
+            progress("3:4 sparse" if args.sparse else f"{args.trits} trits", number, name)
 
         for step in quantise_layers(model, tokens, method, ready=writer.ready, progress=note):
             if step.errors:
@@ -199,14 +212,14 @@ def _quantise(args, model):
         raise
     progress.close()
     description = {
-        "method": "gptq",
+        "method": "gptq, 3:4 sparse" if args.sparse else "gptq",
         "source": graph.name,
         "calibration_tokens": int(tokens.size),
         "losses": [loss.as_dict() for loss in losses],
     }
     writer.finish(model, description)
     seconds = time.monotonic() - started
-    bits = _bits(graph, args.trits, group)
+    bits = _bits(graph, args.trits, group, args.sparse)
     if args.json:
         weights, device = (*description["losses"], None, None)[:2]
         print(
@@ -224,8 +237,8 @@ def _quantise(args, model):
     group_text = "whole rows" if group == 0 else f"groups of {group}"
     unit = "trit" if args.trits == 1 else "trits"
     print(
-        f"{writer.path}: {graph.name}, {args.trits} {unit} in {group_text}, {bits:.2f} bits a "
-        f"weight, {seconds:.0f} s"
+        f"{writer.path}: {graph.name}, {args.trits} {unit}{', 3:4 sparse,' if args.sparse else ''} "
+        f"in {group_text}, {bits:.2f} bits a weight, {seconds:.0f} s"
     )
     if losses:
         print(
@@ -239,18 +252,20 @@ def _quantise(args, model):
         )
 
 
-def _bits(graph, trits, group):
-    """Bits of a weight at 1.6 bits a trit, and 16 bits a scale."""
+def _bits(graph, trits, group, sparse=False):
+    """Bits of a weight at 1.6 bits a trit, 1.25 where one in four is zero, and 16 bits a scale."""
     shapes = readers.graphs.shapes(graph).values()
     weights = sum(rows * k for rows, k in shapes)
     scales = sum(rows * (-(-k // group) if group else 1) for rows, k in shapes)
-    return 1.6 * trits + 16 * scales / weights
+    return (1.25 if sparse else 1.6) * trits + 16 * scales / weights
 
 
 def _report(args, model):
     graph, group = model.graph, _GROUPS[args.group]
     tokens, held_out = _sequences(args, model)
-    methods = report.baselines(args.report or [1, 2, 3, 4, 5], group)
+    methods = report.sparse_baselines(group) if args.sparse else {}
+    if not args.sparse or isinstance(model.layers[0].q, FloatLinear):
+        methods |= report.baselines(args.report or ([1] if args.sparse else [1, 2, 3, 4, 5]), group)
     progress, rows = _Progress(graph.layers, args.json), []
     try:
         for label, method, losses in report.compare(
@@ -261,7 +276,7 @@ def _report(args, model):
                 {
                     "label": label, "planes": method.planes, "aware": method.aware,
                     "levels": method.levels.high - method.levels.low + 1,
-                    "bits_per_weight": bits or _bits(graph, method.planes, group),
+                    "bits_per_weight": bits or _bits(graph, method.planes, group, method.sparse),
                     "float_activations": losses[0].as_dict(),
                     "int8_activations": losses[1].as_dict(),
                 }
