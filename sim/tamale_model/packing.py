@@ -216,7 +216,7 @@ def pack_rows(config, values, scales, packed, group_size=0):
 
 
 def _beats(config, padded, packed, tiles):
-    """Return uint8 beats [tiles, groups, planes * steps, beat_bytes] of values [rows, groups, k]."""
+    """Return uint8 beats [tiles, groups, beats, beat_bytes] of values [rows, groups, k]."""
     code = config.trit_code
     trits = to_digits(padded, packed.planes)  # planes rows groups k
     trits = trits.reshape(

@@ -30,6 +30,14 @@ def test_two_bits():
     assert bits.measure(Config(code="t4")).total == pytest.approx(2.005, abs=0.002)
 
 
+def test_sparse_code():
+    """One row a tile, a row's scale in a beat for itself: 1.2617 bits."""
+    config = Config(tile_rows=1, sparse_code="s34")
+    assert bits.measure(config, sparse=True).total == pytest.approx(1.2617, abs=5e-5)
+    four = Config(code="t4", tile_rows=1, sparse_code="s34")
+    assert bits.measure(four, sparse=True).total == pytest.approx(1.2605, abs=5e-5)
+
+
 @pytest.mark.parametrize(("rows", "k", "group_size"), [(13, 75, 0), (5, 200, 64), (8, 130, 128)])
 @pytest.mark.parametrize("changes", [{}, {"bus_width": 128, "tile_rows": 8}])
 def test_counts_what_is_packed(rows, k, group_size, changes):
@@ -47,3 +55,13 @@ def test_command(capsys):
     assert "a row" in capsys.readouterr().out
     bits.main(["--config", "tiny", "--json"])
     assert json.loads(capsys.readouterr().out)["row"]["total"] <= 1.61
+
+
+def test_command_with_sparse_code(tmp_path, capsys):
+    path = tmp_path / "sparse.toml"
+    path.write_text('sparse_code = "s34"\ntile_rows = 1\n')
+    bits.main(["--config", str(path)])
+    assert "code s34" in capsys.readouterr().out
+    bits.main(["--config", str(path), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["s34"]["row"]["total"] < 1.27 < found["row"]["total"]

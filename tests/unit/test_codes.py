@@ -3,7 +3,16 @@
 import itertools
 
 import pytest
-from tamale.codes import CODES, PAIRS, PLANES_MAX, TritCode, levels, limit
+from tamale.codes import (
+    CODES,
+    PAIRS,
+    PLANES_MAX,
+    SPARSE_CODES,
+    SparseCode,
+    TritCode,
+    levels,
+    limit,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("code", CODES.values(), ids=CODES)
@@ -37,6 +46,30 @@ def test_pairs():
 def test_bits():
     assert {name: code.bits_per_trit for name, code in CODES.items()} == {"t5": 1.6, "t4": 2}
     assert len({code.ident for code in CODES.values()}) == len(CODES)
+
+
+@pytest.mark.parametrize("code", SPARSE_CODES.values(), ids=SPARSE_CODES)
+def test_sparse_bijection(code):
+    wanted = {t for t in itertools.product((-1, 0, 1), repeat=4) if t.count(0) == 1}
+    assert len(wanted) == 32 == 2**code.bits
+    assert set(code.decode) == wanted and len(code.decode) == 32
+    assert all(code.decode[code.encode[trits]] == trits for trits in wanted)
+    assert code.bits_per_trit == 1.25
+
+
+def test_sparse_pairs():
+    """The first pair's number lies in the code point, the second's but for one bit."""
+    for point, trits in enumerate(SPARSE_CODES["s34"].decode):
+        first, second = PAIRS.index(trits[:2]), PAIRS.index(trits[2:])
+        assert first == point & 7
+        assert (second & 1, second >> 2) == (point >> 3 & 1, point >> 4)
+
+
+def test_tables_that_are_no_sparse_code():
+    points = SPARSE_CODES["s34"].decode
+    for wrong in (points[:31], [*points[:31], points[0]], [*points[:31], (0, 0, 1, 1)]):
+        with pytest.raises(ValueError, match="code 'bad' must hold each of the 32 tuples of 4"):
+            SparseCode("bad", 9, wrong)
 
 
 @pytest.mark.parametrize(

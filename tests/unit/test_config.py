@@ -20,8 +20,9 @@ def test_presets(tmp_path, name):
 
 def test_round_trip_of_every_field(tmp_path):
     config = Config(
-        name="other", bus_width=128, code="t4", tile_rows=8, vectors=3, max_planes=4, max_k=4000,
-        max_context=999, key_planes=2, value_planes=4, head_planes=3, group_size=128, vu_width=8,
+        name="other", bus_width=128, code="t4", sparse_code="s34", tile_rows=8, vectors=3,
+        max_planes=4, max_k=4000, max_context=999, key_planes=2, value_planes=4, head_planes=3,
+        group_size=128, vu_width=8,
         scratchpad_elements=65536, program_commands=300, fifo_beats=512, max_outstanding=7,
         candidates=5, cpu="vexriscv-lite", cpu_ram_bytes=32768, clock_hz=50_000_000,
         cpu_clock_hz=40_000_000, uart_baud=115200, storage=True, flash_image_offset=0x200000,
@@ -53,6 +54,8 @@ def test_name_of_a_file(tmp_path):
         ("vectors = 17", "vectors = 17: use 1 to 16 vectors"),
         ("bus_width = 48", "bus_width = 48: use a power of two from 32 to 512"),
         ("tile_rows = 8", "tile_rows = 8: use a power of two up to the 4 bytes of a beat"),
+        ('sparse_code = "s24"', "sparse_code = 's24': known sparse codes are s34, or none"),
+        ('sparse_code = "s34"', "multiple of 4 weights, they have 5; use fewer tile_rows"),
         ('code = "t3"', "code = 't3': known codes are t5, t4"),
         ("max_planes = 2\nkey_planes = 3", "key_planes = 3: use 1 to max_planes = 2"),
         ("group_size = 100", "group_size = 100: use 0, 64, 128 or 256"),

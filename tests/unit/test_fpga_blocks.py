@@ -17,7 +17,12 @@ CONFIG = configuration.load("tiny").replace(memory_bytes=1 << 25)
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_converts(name):
-    block = BLOCKS[name](CONFIG)
+    config = CONFIG
+    if name in ("sparse-decoder", "gearbox"):
+        with pytest.raises(ValueError, match="configuration tiny has no sparse code"):
+            BLOCKS[name](config)
+        config = config.replace(sparse_code="s34", tile_rows=1)
+    block = BLOCKS[name](config)
     text = to_verilog(Harness(block), "top")
     top = re.search(r"^module top\((.*?)\);", text, re.MULTILINE | re.DOTALL).group(1)
     ports = {port.strip() for port in top.split(",")}

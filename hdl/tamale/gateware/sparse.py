@@ -49,9 +49,7 @@ class Gearbox(wiring.Component):
         beat = [self.beat.word_select(n, size) for n in range(self.gearing.beat)]
         # A bit for each lane that keeps a symbol: those from 0 on.
         held = Signal(self.gearing.lanes)
-        kept = [
-            Signal(size, name=f"kept{n}", reset_less=True) for n in range(self.gearing.lanes)
-        ]
+        kept = [Signal(size, name=f"kept{n}", reset_less=True) for n in range(self.gearing.lanes)]
         m.d.comb += [
             self.full.eq(held[step - 1]),
             self.step.eq(

@@ -166,9 +166,7 @@ class SparseDecoder(wiring.Component):
 
     def __init__(self, code):
         if not isinstance(code, SparseCode):
-            raise TypeError(
-                f"code must be a SparseCode such as SPARSE_CODES['s34'], not {code!r}"
-            )
+            raise TypeError(f"code must be a SparseCode such as SPARSE_CODES['s34'], not {code!r}")
         self.code = code
         super().__init__(
             {

@@ -171,7 +171,10 @@ def generate_image():
             f"| {code.ident} | `{code.name}` | {code.trits_per_byte} | {code.bits_per_trit:g} |"
         )
     lines += ["", f"{QUAD} trits, one of them zero, in {SparseCode.bits} bits:", ""]
-    lines += ["| number | name | bits a trit | trits of 0, 1, 2, ... |", "| --- | --- | --- | --- |"]
+    lines += [
+        "| number | name | bits a trit | trits of 0, 1, 2, ... |",
+        "| --- | --- | --- | --- |",
+    ]
     for code in SPARSE_CODES.values():
         points = " ".join("".join("-0+"[t + 1] for t in trits) for trits in code.decode)
         lines.append(f"| {code.ident} | `{code.name}` | {code.bits_per_trit:g} | {points} |")

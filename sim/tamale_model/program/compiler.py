@@ -64,7 +64,8 @@ class Compiler:
         self.config, self.model, self.graph, self.context = config, model, model.graph, context
         self._check_graph()
         self._require(
-            sparse in ("auto", "all", "none"), f"sparse = {sparse!r} is unknown; use auto, all, none"
+            sparse in ("auto", "all", "none"),
+            f"sparse = {sparse!r} is unknown; use auto, all, none",
         )
         self._require(
             sparse != "all" or config.sparse is not None,

@@ -41,6 +41,7 @@ BLOCKS = {
     "registers": "register files",
     "scalar": "scalar unit",
     "sdram": "SDRAM controller",
+    "sparse": "gearbox and decoder of the sparse code",
     "vector": "vector unit, scratchpad, scalar unit",
     "walker": "stream walker",
 }

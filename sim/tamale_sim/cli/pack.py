@@ -49,9 +49,7 @@ def run(args):
                 f"\r{count / 1e6:8.1f} of {expected / 1e6:.1f} MB written", end="", file=sys.stderr
             )
 
-    survey = imagefile.build(
-        config, model, output, args.context, progress, sparse=args.sparse
-    )
+    survey = imagefile.build(config, model, output, args.context, progress, sparse=args.sparse)
     if shown:
         print(file=sys.stderr)
     image = imagefile.load(output)
