@@ -8,6 +8,7 @@ small vocabulary: time and bytes grow by the same amount with every further laye
 import dataclasses
 
 import numpy as np
+from tamale.codes import QUAD
 
 from tamale_model import cycles, packing
 from tamale_model.machine import Job, Slot
@@ -76,8 +77,11 @@ def stand_in(graph, plans, matrices, norms, layers, rows):
         if plan.level != structure.TENSOR:
             size = plan.group_size or k
             scales = np.broadcast_to(np.float32(1), (height, -(-k // size)))
+        row = np.ones(k, np.int8)
+        if plan.sparse:
+            row[QUAD - 1 :: QUAD] = 0
         return Linear(
-            values=np.broadcast_to(np.int8(1), shape),
+            values=np.broadcast_to(row, shape),
             planes=plan.planes,
             scale=0.5 / k,
             scales=scales,
@@ -118,12 +122,15 @@ def traffic(config, skeleton, plans, positions):
     first = skeleton.matrices[0]
     model = stand_in(graph, plans, first, skeleton.norms[0], 1, _ROWS)
     layer = model.layers[0]
-    beats = scales = trits = scale_bits = 0
+    beats = scales = trits = scale_bits = code_bits = 0
     for name in LINEARS:
         linear = getattr(layer, name)
-        packed = packing.describe(config, linear)
+        sparse = config.sparse is not None and plans[name].sparse
+        packed = packing.describe(config, linear, sparse=sparse)
         tiles = packed.tiles * packed.groups
-        beats += tiles * packed.planes * packed.steps
+        beats += tiles * packed.beats
+        code = config.sparse if sparse else config.trit_code
+        code_bits += linear.shape[0] * linear.shape[1] * packed.planes * code.bits_per_trit
         scales += tiles * packed.scaled * config.scale_beats
         scale_bits += 16 * linear.scales.size if packed.scaled else 32
         trits += linear.shape[0] * linear.shape[1] * packed.planes
@@ -133,7 +140,7 @@ def traffic(config, skeleton, plans, positions):
         vectors += 2 * matrix.shape[1] if matrix.norm is not None else 0
     rows = -(-graph.vocabulary // config.tile_rows)
     head = config.head_planes * -(-graph.hidden // config.tile_k) + config.scale_beats
-    code = config.trit_code.bits_per_trit
+    code = code_bits / trits
     moved = 8 * config.beat_bytes * (beats + scales) / trits
     return Traffic(
         weights=graph.layers * beats * config.beat_bytes,

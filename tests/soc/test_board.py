@@ -100,6 +100,15 @@ def test_fewer_rows_than_candidates(one, tmp_path):
     compare(one, ONE, (tmp_path / "image", image), runs)
 
 
+def test_sparse_code(one, tmp_path):
+    """Most matrices in the sparse code, the others and the cache in the code of bytes."""
+    runs = {"short": ([3], 5, (0.0, 0, 0), True), "sampled": ([9], 12, (1.0, 0, 5), False)}
+    names = ("q", "k", "o", "gate", "up", "down")
+    image = systems.pack(ONE, tmp_path / "image", seed=5, sparse=names)
+    assert image.fields["code"] == ONE.code_ident > 256
+    compare(one, ONE, (tmp_path / "image", image), runs)
+
+
 def test_text(four, tmp_path):
     """Text comes between the records, and no byte of it can be taken for one."""
     tokenizer = systems.byte_tokenizer(70)

@@ -35,11 +35,14 @@ class Plan:
         Weights along K of a group, for `GROUP`; 0 otherwise.
     planes : int
         Balanced-ternary digits.
+    sparse : bool
+        Of every four weights along K one is zero; whoever looked at the weights says so.
     """
 
     level: int
     group_size: int = 0
     planes: int = 1
+    sparse: bool = False
 
 
 def merge(plans):

@@ -11,9 +11,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 from tamale import config as configuration
+from tamale.codes import CODES, SPARSE_CODES
 from tamale_model import cycles, estimate, imagefile, readers
 from tamale_model.machine import Job, Slot
 from tamale_model.model import LINEARS, Linear
+from tamale_model.packing import first_not_sparse
 from tamale_model.readers import CheckpointError, blocks, structure
 from tamale_model.readers.errors import parse_json
 from tamale_model.readers.gguf_file import GgufFile
@@ -107,7 +109,7 @@ def _note(text):
 
 
 def _zeros(skeleton, plans):
-    """Share of zeros in the ternary matrices of some layers, or None."""
+    """Zeros in the ternary matrices of some layers, and which matrices are 3:4 sparse; or None."""
     if all(plan.level == structure.FLOAT for plan in plans.values()):
         return None
     graph = skeleton.graph
@@ -116,7 +118,7 @@ def _zeros(skeleton, plans):
     if weights * count > _ALL_WEIGHTS:
         count = min(count, _SAMPLED_LAYERS)
     numbers = sorted({round(i) for i in np.linspace(0, graph.layers - 1, count)})
-    zeros, total = Counter(), Counter()
+    zeros, total, dense = Counter(), Counter(), set()
     for number in numbers:
         for name in LINEARS:
             _note(f"counting zeros: layer {number} of {graph.layers}, {name}")
@@ -124,10 +126,13 @@ def _zeros(skeleton, plans):
             if isinstance(linear, Linear):
                 zeros[name] += linear.values.size - np.count_nonzero(linear.values)
                 total[name] += linear.values.size
+                if linear.planes > 1 or first_not_sparse(linear.values, linear.group_size):
+                    dense.add(name)
     _note("")
     return {
         "share": sum(zeros.values()) / max(1, sum(total.values())),
         "by_matrix": {name: zeros[name] / total[name] for name in LINEARS if total[name]},
+        "sparse": [name for name in LINEARS if total[name] and name not in dense],
         "layers": len(numbers),
     }
 
@@ -152,6 +157,9 @@ def _checkpoint(path, configs, args):
     table = graph.vocabulary * graph.hidden
     others = sum(g.size for norms in skeleton.norms for g in norms.values() if g is not None)
     others += graph.hidden
+    zeros = _zeros(skeleton, plans)
+    for name in zeros["sparse"] if zeros else ():
+        reckoned[name] = dataclasses.replace(reckoned[name], sparse=True)
     need = estimate.traffic(first, skeleton, reckoned, positions)
     fits = []
     for config in configs:
@@ -188,7 +196,7 @@ def _checkpoint(path, configs, args):
             }
             for name, plan in reckoned.items()
         },
-        "zeros": _zeros(skeleton, plans),
+        "zeros": zeros,
         "tokenizer": skeleton.tokenizer is not None,
         "bits": {
             "code": need.code_bits,
@@ -302,6 +310,8 @@ def _show_checkpoint(result):
         where = "all layers" if result["zeros"]["layers"] == graph["layers"] else (
             f"sampled in {result['zeros']['layers']} of {graph['layers']} layers")  # fmt: skip
         line("zeros", f"{result['zeros']['share']:.1%} of the weights ({where})")
+        if result["zeros"]["sparse"]:
+            line("3:4 sparse", ", ".join(result["zeros"]["sparse"]))
     bits = result["bits"]
     line(
         "bits a trit",
@@ -386,14 +396,22 @@ def _image(path, configs, context):
     }
 
 
+def _codes(number):
+    """Names of the codes of an image."""
+    names = {code.ident: code.name for code in CODES.values()}
+    sparse = {code.ident: code.name for code in SPARSE_CODES.values()}
+    text = names.get(number & 0xFF, str(number & 0xFF))
+    return text + (f" and {sparse.get(number >> 8, number >> 8)}" if number >> 8 else "")
+
+
 def _show_image(result):
     f = result["fields"]
     print(f"{result['file']}: memory image of {result['model']}, {_size(f['image_bytes'])}")
     for name, text in (
         ("graph", f"{f['layers']} layers, hidden {f['hidden']}, {f['heads']} heads of "
                   f"{f['head_size']}, {f['kv_heads']} KV heads, feed-forward {f['feed_forward']}"),
-        ("packed for", f"bus of {f['bus_width']} bits, code {f['code']}, tile {f['tile_rows']} x "
-                       f"{f['tile_k']}, {f['vectors']} vectors, context {f['context']:,}"),
+        ("packed for", f"bus of {f['bus_width']} bits, code {_codes(f['code'])}, "
+                       f"tile {f['tile_rows']} x {f['tile_k']}, {f['vectors']} vectors, context {f['context']:,}"),
         ("vocabulary", f"{f['vocabulary']:,} tokens, "
                        + ("with their texts" if f["text_bytes"] else "without texts")),
         ("a token", f"sweeps {_size(f['sweep_bytes'])}, {_size(f['head_bytes'])} of it the head; "

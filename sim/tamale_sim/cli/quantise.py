@@ -171,7 +171,7 @@ def _quantise(args, model):
     started = time.monotonic()
     graph, group = model.graph, _GROUPS[args.group]
     method = Method.of_sparse(group) if args.sparse else Method.of_trits(args.trits, group)
-    if args.trits == 1:
+    if args.trits == 1 and isinstance(model.layers[0].q, FloatLinear):
         print(
             "tamale: a float model keeps little of its language in one trit a weight; models are "
             "trained for that. Three trits lose little, two are a compromise",
