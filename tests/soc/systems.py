@@ -34,9 +34,9 @@ FOUR = Config(
 #: it, the ideal memory.
 ONE = Config(
     name="one", bus_width=64, code="t4", sparse_code="s34", tile_rows=2, vectors=1,
-    vu_width=2, max_k=256, max_context=64, key_planes=5, value_planes=2, scratchpad_elements=4096, program_commands=256,
-    fifo_beats=128, candidates=32, cpu_ram_bytes=32768, uart_baud=5_000_000, memory="ideal",
-    memory_bytes=1 << 20,
+    vu_width=2, max_k=256, max_context=64, key_planes=5, value_planes=2, scratchpad_elements=4096,
+    program_commands=256, fifo_beats=128, candidates=32, cpu_ram_bytes=32768, uart_baud=5_000_000,
+    memory="ideal", memory_bytes=1 << 20,
 )  # fmt: skip
 
 #: Byte addresses at which the ideal memory of configuration ONE gives errors; with `MODEL`, these

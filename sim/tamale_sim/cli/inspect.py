@@ -411,7 +411,8 @@ def _show_image(result):
         ("graph", f"{f['layers']} layers, hidden {f['hidden']}, {f['heads']} heads of "
                   f"{f['head_size']}, {f['kv_heads']} KV heads, feed-forward {f['feed_forward']}"),
         ("packed for", f"bus of {f['bus_width']} bits, code {_codes(f['code'])}, "
-                       f"tile {f['tile_rows']} x {f['tile_k']}, {f['vectors']} vectors, context {f['context']:,}"),
+                       f"tile {f['tile_rows']} x {f['tile_k']}, {f['vectors']} vectors, "
+                       f"context {f['context']:,}"),
         ("vocabulary", f"{f['vocabulary']:,} tokens, "
                        + ("with their texts" if f["text_bytes"] else "without texts")),
         ("a token", f"sweeps {_size(f['sweep_bytes'])}, {_size(f['head_bytes'])} of it the head; "
