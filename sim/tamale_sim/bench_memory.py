@@ -134,7 +134,7 @@ class SweepBench(wiring.Component):
         m.d.comb += sweep.start.eq(self.start)
         for name in ("done", "cycles", "refresh_cycles", "checksum", "error"):
             m.d.comb += getattr(self, name).eq(getattr(sweep, name))
-        if isinstance(memory, SimulatedSdram):
+        if "initialised" in memory.signature.members:
             m.d.comb += [
                 self.ready.eq(memory.initialised),
                 self.violation.eq(memory.violation),
@@ -165,17 +165,19 @@ async def sweep(dut):
     Path(os.environ["RESULT"]).write_text(json.dumps(result))
 
 
-def measure(memory, *, size, beats, data_width, seed=1):
+def measure(memory, *, size, beats, data_width, seed=1, sources=SOURCES):
     """Sweep a memory and return the counters.
 
     Parameters
     ----------
-    memory : SimulatedSdram or IdealMemory
-        The memory, which must take its contents from ``+image``.
+    memory : wiring.Component
+        The memory, such as `SimulatedSdram`, which must take its contents from ``+image``.
     size, beats, data_width : int
         Bytes to read, beats in a burst, bits of a beat.
     seed : int
         Seed of the image.
+    sources : sequence of paths
+        Verilog that the memory refers to.
 
     Raises
     ------
@@ -185,7 +187,7 @@ def measure(memory, *, size, beats, data_width, seed=1):
     image = np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
     addr_width = memory.axi.signature.addr_width
     reader = Sweep(addr_width=addr_width, data_width=data_width, size=size, beats=beats)
-    simulation = build(SweepBench(memory, reader), "bench", extra_sources=SOURCES)
+    simulation = build(SweepBench(memory, reader), "bench", extra_sources=sources)
     with tempfile.TemporaryDirectory() as directory:
         path, result = Path(directory) / "image.bin", Path(directory) / "result.json"
         path.write_bytes(image.tobytes())
