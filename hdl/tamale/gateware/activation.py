@@ -201,8 +201,9 @@ class ActivationMemory(wiring.Component):
                         write_port = cells.write_port(granularity=ENTRY_BITS)
                         read_port = cells.read_port(domain="comb")
                         data_out = Signal.like(
-                            read_port.data, name=f"bank{bank}_pair{n}_row{r}_data{w}"
-                        )
+                            read_port.data,
+                            name=f"bank{bank}_pair{n}_row{r}_data{w}", reset_less=True,
+                        )  # fmt: skip
                         m.d.sync += data_out.eq(read_port.data)
                         m.d.comb += [
                             write_port.en.eq(enable[base : base + size]),
