@@ -10,7 +10,7 @@ from amaranth.hdl import Module, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
-from tamale.gateware.adders import Delay, select_add, uses_carry_cells
+from tamale.gateware.adders import Counter, Delay, select_add, select_next, uses_carry_cells
 from tamale_fpga.carry import trim_carry_ends
 
 
@@ -31,6 +31,44 @@ class Adder(wiring.Component):
             nonzero=nonzero, negative=negative, carry=carry,
         )  # fmt: skip
         m.d.comb += self.total.eq(total)
+        return m
+
+
+class Next(wiring.Component):
+    def __init__(self, width):
+        self._width = width
+        super().__init__({"a": In(width), "b": In(width), "control": In(2), "total": Out(width)})
+
+    def elaborate(self, platform):
+        m = Module()
+        choose, carry = self.control
+        total = select_next(
+            m, platform, choose, self.a, self.b, self._width, carry=carry, name="next"
+        )
+        m.d.comb += self.total.eq(total)
+        return m
+
+
+class Loop(wiring.Component):
+    """A counter with its ports."""
+
+    def __init__(self, width):
+        self._width = width
+        super().__init__(
+            {
+                "load": In(1), "size": In(width), "advance": In(1),
+                "first": Out(1), "last": Out(1),
+            }
+        )  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        counter = Counter(m, platform, "loop", self._width)
+        with m.If(self.load):
+            counter.load(self.size)
+        with m.Elif(self.advance):
+            counter.advance()
+        m.d.comb += [self.first.eq(counter.first), self.last.eq(counter.last)]
         return m
 
 
@@ -129,6 +167,59 @@ def test_carry_cells(shape, tmp_path, monkeypatch):
     for (a, b), control in cases(*shape[:2]):
         total = evaluate(module, {"a": a, "b": b, "control": control})
         assert total == expected(a, b, control, *shape), (a, b, control)
+
+
+@pytest.mark.gates("adders")
+@pytest.mark.parametrize("width", [4, 7])
+def test_next(width):
+    """Portable form; as carry cells where the test runs on netlists."""
+    dut = Next(width)
+    rng = random.Random(width)
+
+    async def bench(ctx):
+        for _ in range(200):
+            a, b, control = rng.getrandbits(width), rng.getrandbits(width), rng.getrandbits(2)
+            ctx.set(dut.a, a)
+            ctx.set(dut.b, b)
+            ctx.set(dut.control, control)
+            wanted = ((a if control & 1 else b) + (control >> 1)) % (1 << width)
+            assert ctx.get(dut.total) == wanted, (a, b, control)
+
+    simulator = Simulator(dut)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+def play(component, simulator):
+    """Run loops of a counter with pauses; loops may be left before their end."""
+    rng, width = random.Random(11), len(component.size)
+
+    async def bench(ctx):
+        for size in [*range(1, 6), 2**width - 1, *(rng.randrange(1, 1 << width) for _ in range(6))]:
+            ctx.set(component.size, size)
+            ctx.set(component.load, 1)
+            await ctx.tick()
+            ctx.set(component.load, 0)
+            ctx.set(component.size, rng.getrandbits(width))
+            for n in range(size * 2 + rng.randrange(3)):
+                ctx.set(component.advance, 0)
+                await ctx.tick().repeat(rng.randrange(1, 3))
+                ctx.set(component.advance, 1)
+                await ctx.tick()
+                ctx.set(component.advance, 0)
+                assert ctx.get(component.first) == (n % size == 0), (size, n)
+                assert ctx.get(component.last) == (n % size == size - 1), (size, n)
+
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+@pytest.mark.gates("adders")
+@pytest.mark.parametrize("width", [3, 6])
+def test_counter(width):
+    dut = Loop(width)
+    play(dut, Simulator(dut))
 
 
 def test_targets():

@@ -186,8 +186,8 @@ class ActivationMemory(wiring.Component):
                 key = (id(hit[last]), id(row[last]))
                 if key not in writes:
                     writes[key] = self._writer(m, hit[last], row[last], vector, len(writes))
-                phase, address, enable = writes[key]
-                entry = self._expand(m, platform, code, hit, a, b, phase, f"bank{bank}_{n}")
+                phases, address, enable = writes[key]
+                entry = self._expand(m, platform, code, hit, a, b, phases, f"bank{bank}_{n}")
                 for r in range(config.tile_rows):
                     for w, base in enumerate(words):
                         size = min(_VECTORS_PER_WORD, config.vectors - base)
@@ -291,39 +291,39 @@ class ActivationMemory(wiring.Component):
         return codes, hits, bank_rows, late
 
     def _writer(self, m, hit, row, vector, number):
-        """Return (phase, address, enable by vector) for pairs that are complete with ``hit``.
+        """Return (phases, address, enable by vector) for pairs that are complete with ``hit``.
 
-        The phase is that of the sum in the making, address and enable are a cycle behind it.
+        The phases say which sum is in the making, a bit for each: codes of the same pair are as
+        many cycles apart. Address and enable are a cycle behind them.
         """
         prefix = f"write{number}_"
-        phase = Signal(range(_SUMS), init=_SUMS - 1, name=prefix + "phase")
+        phases = Signal(_SUMS, name=prefix + "phases")
         active = Signal(self.config.vectors, name=prefix + "active")
         place = Signal(row.shape(), name=prefix + "place")
         address = Signal(len(row) + 2, name=prefix + "address")
         enable = Signal(self.config.vectors, name=prefix + "enable")
-        with m.If(phase != _SUMS - 1):
-            m.d.sync += phase.eq(phase + 1)
+        m.d.sync += phases.eq(Cat(hit, phases[:-1]))
         with m.If(hit):
-            m.d.sync += [phase.eq(0), place.eq(row)]
-            m.d.sync += active.eq(vector)
-        with m.If((phase == _SUMS - 1) & ~hit):
+            m.d.sync += [place.eq(row), active.eq(vector)]
+        with m.If(phases[-1] & ~hit):
             m.d.sync += active.eq(0)
+        phase = Cat(phases[1] | phases[3], phases[2] | phases[3])
         m.d.sync += [address.eq(Cat(phase, place)), enable.eq(active)]
-        return phase, address, enable
+        return phases, address, enable
 
-    def _expand(self, m, platform, code, hit, a, b, phase, name):
+    def _expand(self, m, platform, code, hit, a, b, phases, name):
         """Return the register of a pair's sums, one per phase."""
         first, second = Signal(signed(8), name=name + "_a"), Signal(signed(8), name=name + "_b")
         with m.If(hit[a]):
             m.d.sync += first.eq(code[a])
-        with m.If(phase == _SUMS - 2):
+        with m.If(phases[-2]):
             # The last sum is 0 + b. No code comes now; so this is the registers' reset input.
             m.d.sync += first.eq(0)
         if b is not None:
             with m.If(hit[b]):
                 m.d.sync += second.eq(code[b])
         entry = Signal(ENTRY_BITS, name=name + "_sum")
-        minus, plus = phase == 2, phase != 0
+        minus, plus = phases[2], ~phases[0]
         m.d.sync += entry.eq(
             select_add(
                 m, platform, first, second, ENTRY_BITS,

@@ -1,13 +1,13 @@
-"""Adders that select one operand on the way, the cell that the array is made of; and multipliers.
+"""Adders that select an operand on the way, the cells that the array is made of; and multipliers.
 
 ``a + (b, -b or 0)`` costs one carry chain where the selection goes into the chain's own look-up
 tables. Yosys does not find that form, so it is instantiated for ECP5; every other target, and
 simulation, gets the portable expression. `tests/cocotb/test_adders.py` proves both equal.
 """
 
-from amaranth.hdl import ClockSignal, Const, Instance, Signal, Value, signed
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Mux, Signal, Value, signed
 
-__all__ = ["Delay", "multiply", "select_add", "uses_carry_cells"]
+__all__ = ["Counter", "Delay", "multiply", "select_add", "select_next", "uses_carry_cells"]
 
 #: ``A + (D ? B ^ C : 0)`` as the propagate table of half a CCU2C. The generate table is its part
 #: for C = D = 0, and is A, which is right wherever the propagate bit is 0.
@@ -16,6 +16,15 @@ _SELECT = 0x96AA
 #: Propagate 0 and generate ``A & B``: whatever comes from below, the carry is ``A & B``. It needs
 #: C = D = 1, for the propagate table's part for C = D = 0 is the generate table.
 _INJECT = 0x0008
+
+#: The same with the carry ``A | B``.
+_INJECT_EITHER = 0x000E
+
+#: ``D ? A : B`` and ``D ? ~A : B`` with C = 1, as propagate tables that generate nothing.
+_CHOOSE, _CHOOSE_INVERSE = 0xA0C0, 0x50C0
+
+#: What comes from below, and no carry.
+_PASS = 0x0000
 
 
 def uses_carry_cells(platform):
@@ -56,29 +65,121 @@ def select_add(m, platform, a, b, width, *, nonzero, negative=0, carry=(0, 0), n
         return total
     first, second = Signal(signed(width), name=name + "_a"), Signal(signed(width), name=name + "_b")
     m.d.comb += [first.eq(a), second.eq(b)]
-    slots = (width + 2) // 2 * 2
-    outputs, below = Signal(slots, name=name + "_slots"), None
-    for cell in range(0, slots, 2):
+    halves = [((carry[0], carry[1], Const(1), Const(1)), _INJECT)]
+    halves += [((first[n], second[n], negative, nonzero), _SELECT) for n in range(width)]
+    m.d.comb += total.eq(_chain(m, halves, name)[1:])
+    return total
+
+
+def _chain(m, halves, name):
+    """Return the sums of a carry chain of halves of CCU2C: a list of (inputs A to D, table)."""
+    halves = halves + [((Const(0),) * 4, _PASS)] * (len(halves) % 2)
+    outputs, below = Signal(len(halves), name=name + "_slots"), None
+    for cell in range(0, len(halves), 2):
         ports = {}
-        for half in range(2):
-            bit = cell + half - 1
-            if bit < 0:
-                wires, table = (carry[0], carry[1], Const(1), Const(1)), _INJECT
-            elif bit < width:
-                wires, table = (first[bit], second[bit], negative, nonzero), _SELECT
-            else:
-                wires, table = (Const(0), Const(0), Const(0), Const(0)), 0
+        for half, (wires, table) in enumerate(halves[cell : cell + 2]):
             ports |= {f"i_{pin}{half}": wire for pin, wire in zip("ABCD", wires, strict=True)}
             ports |= {f"p_INIT{half}": Const(table, 16), f"p_INJECT1_{half}": "NO"}
             ports[f"o_S{half}"] = outputs[cell + half]
         if below is not None:
             ports["i_CIN"] = below
-        if cell + 2 < slots:
+        if cell + 2 < len(halves):
             below = Signal(name=f"{name}_carry{cell}")
             ports["o_COUT"] = below
         m.submodules[f"{name}_cell{cell // 2}"] = Instance("CCU2C", **ports)
-    m.d.comb += total.eq(outputs[1:])
+    return outputs
+
+
+def select_next(m, platform, choose, a, b, width, *, carry, name):
+    """Return ``(choose ? a : b) + carry``. Combinational, truncated to ``width`` bits.
+
+    On ECP5 it takes width + 1 slots of LUT4, rounded up to an even number: the multiplexer is part
+    of the carry chain.
+
+    Parameters
+    ----------
+    m : Module
+    platform : Platform or None
+        The target; None for simulation.
+    choose : one-bit Value
+    a, b : unsigned Value
+    width : int
+        Bits of the result.
+    carry : one-bit Value
+    name : str
+        Prefix of the signals' names.
+
+    Returns
+    -------
+    Signal of unsigned(width)
+    """
+    total = Signal(width, name=name)
+    if not uses_carry_cells(platform):
+        m.d.comb += total.eq(Mux(choose, a, b) + carry)
+        return total
+    first, second = Signal(width, name=name + "_a"), Signal(width, name=name + "_b")
+    m.d.comb += [first.eq(a), second.eq(b)]
+    halves = [((carry, Const(1), Const(1), Const(1)), _INJECT)]
+    halves += [((first[n], second[n], Const(1), choose), _CHOOSE) for n in range(width)]
+    m.d.comb += total.eq(_chain(m, halves, name)[1:])
     return total
+
+
+class Counter:
+    """A loop of ``size`` passes whose end is known in a register.
+
+    It counts up to zero, so that the carry says that the next pass is the last one, and the
+    multiplexer that starts it again is part of the carry chain.
+
+    Parameters
+    ----------
+    m : Module
+        Where the registers live.
+    platform : Platform or None
+        The target; None for simulation.
+    name : str
+        Their name.
+    width : int
+        Bits of ``size``, 2 or more.
+    """
+
+    def __init__(self, m, platform, name, width):
+        self._m = m
+        self.size = Signal(width, name=name + "_size")
+        #: The current pass is the last one; the first one.
+        self.last, self.first = Signal(name=name + "_last"), Signal(name=name + "_first")
+        # Passes that are left after the current one, negated.
+        count = Signal(width, name=name + "_count")
+        # Its successor: one more, or 1 - size.
+        self._next, self._ends = Signal(width, name=name + "_next"), Signal(name=name + "_ends")
+        # One enable for all who advance it: Yosys finds no other.
+        self._advances = Signal(name=name + "_advances")
+        with m.If(self._advances):
+            m.d.sync += [self.first.eq(self.last), count.eq(self._next), self.last.eq(self._ends)]
+        if not uses_carry_cells(platform):
+            total = Mux(self.last, self.size ^ (2**width - 1), count) + 1 + self.last
+            m.d.comb += Cat(self._next, self._ends).eq(total)
+            return
+        # Bit 0 is odd or even whatever is added above it: 1, or 2 = 1 + 1.
+        halves = [((self.last, count[0], Const(1), Const(1)), _INJECT_EITHER)]
+        halves += [
+            ((self.size[n], count[n], Const(1), self.last), _CHOOSE_INVERSE)
+            for n in range(1, width)
+        ]
+        halves.append(((Const(0),) * 4, _PASS))
+        sums = _chain(m, halves, name + "_sum")
+        m.d.comb += [
+            self._next.eq(Cat(~Mux(self.last, self.size[0], count[0]), sums[1:width])),
+            self._ends.eq(sums[width]),
+        ]
+
+    def load(self, size):
+        """Take the number of passes, 1 or more; `advance` in a later cycle starts the loop."""
+        self._m.d.sync += [self.size.eq(size), self.last.eq(1)]
+
+    def advance(self):
+        """Go to the next pass, or to the first one after the last."""
+        self._m.d.comb += self._advances.eq(1)
 
 
 def multiply(m, platform, a, b, name):

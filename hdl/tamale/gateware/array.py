@@ -12,7 +12,7 @@ from tamale.gateware.activation import (
     ReadPlaces,
     pair_places,
 )
-from tamale.gateware.adders import Delay, select_add
+from tamale.gateware.adders import Counter, Delay, select_add, select_next
 from tamale.gateware.drain import SCALES_WAITING, Drain, LandingLayout
 from tamale.gateware.interfaces import CandidateLayout, ScratchRead, ScratchWrite, UnitSignature
 from tamale.gateware.sparse import Gearbox, RowDecoder
@@ -85,41 +85,6 @@ class _Phase(enum.Enum, shape=3):
     AUX = 4
     FLUSH = 5
     SETTLE = 6  # sums of the last codes are still being written
-
-
-class _Counter:
-    """A loop of ``size`` passes whose end is known in a register.
-
-    Parameters
-    ----------
-    m : Module
-        Where the registers live.
-    name : str
-        Their name.
-    width : int
-        Bits of ``size``.
-    """
-
-    def __init__(self, m, name, width):
-        self._m = m
-        self.size = Signal(width, name=name + "_top")
-        self._left = Signal(width, name=name + "_left")
-        #: The current pass is the last one; the first one.
-        self.last, self.first = Signal(name=name + "_last"), Signal(name=name + "_first")
-        #: There is just one pass.
-        self.single = self.size == 1
-
-    def load(self, size):
-        """Take the number of passes, 1 or more; `advance` in a later cycle starts the loop."""
-        self._m.d.sync += [self.size.eq(size), self.last.eq(1)]
-
-    def advance(self):
-        """Go to the next pass, or to the first one after the last."""
-        self._m.d.sync += self.first.eq(self.last)
-        with self._m.If(self.last):
-            self._m.d.sync += [self._left.eq(self.size), self.last.eq(self.single)]
-        with self._m.Else():
-            self._m.d.sync += [self._left.eq(self._left - 1), self.last.eq(self._left == 2)]
 
 
 class TernaryArray(wiring.Component):
@@ -197,11 +162,11 @@ class TernaryArray(wiring.Component):
         wiring.connect(m, wiring.flipped(self.candidates), drain.candidates)
         wiring.connect(m, wiring.flipped(self.scratch_read), drain.scratch_read)
         wiring.connect(m, wiring.flipped(self.scratch_write), drain.scratch_write)
-        step, address, waiting, trits, sparse = self._sequence(m, drain)
+        step, address, waiting, trits, sparse = self._sequence(m, platform, drain)
         self._compute(m, platform, drain, step, address, waiting, trits, sparse)
         return m
 
-    def _sequence(self, m, drain):
+    def _sequence(self, m, platform, drain):
         """Walk the loops of the command; return what the beat of this cycle means.
 
         Returns
@@ -225,18 +190,19 @@ class TernaryArray(wiring.Component):
         step = Signal(_StepLayout)
         # Steps and blocks are bounded by activation memory: they visit a step of it at most once.
         bound = config.act_steps.bit_length()
-        steps, planes = _Counter(m, "step", bound), _Counter(m, "plane", 3)
-        groups, tiles, blocks = (
-            _Counter(m, "group", 8),
-            _Counter(m, "tile", 16),
-            _Counter(m, "block", bound),
-        )
+        steps, planes, groups, tiles, blocks = (
+            Counter(m, platform, name, width)
+            for name, width in (
+                ("step", bound), ("plane", 3), ("group", 8), ("tile", 16), ("block", bound),
+            )
+        )  # fmt: skip
 
         # Cycles from the issue to the first beat, so that no path crosses both of these.
-        vectors, empty, nothing = Signal(5), Signal(), Signal()
+        vectors, empty, nothing = Signal(range(config.vectors + 1)), Signal(), Signal()
         scaled, aux = Signal(), Signal()
         words = max(1, config.tile_rows // config.vu_width)
-        spacing = Signal(range(max(17 * words, group_spacing(config))))
+        longest = (config.vectors + 1) * words
+        spacing = Signal(range(max(longest, group_spacing(config))))
         address, group_base, block_base = (Signal(bound - 1) for _ in range(3))
         # Not inside the If below: Icarus leaves such an output unknown until its condition changes.
         m.d.comb += [
@@ -244,9 +210,16 @@ class TernaryArray(wiring.Component):
             drain.start.eq(phase == _Phase.SETUP),
         ]
         settle = Signal(range(_SETTLE_CYCLES))
+        keys = field("source") == Source.KEYS.value
+        values = field("source") == Source.VALUES.value
+        position = issue.position >> exact_log2(config.tile_rows)
+        tile_count = select_next(
+            m, platform, keys, position, field("tiles"), 16, carry=keys, name="tile_count"
+        )
+        block_count = select_next(
+            m, platform, values, issue.blocks, Const(0), bound, carry=Const(1), name="block_count"
+        )
         with m.If(phase == _Phase.IDLE):
-            keys = field("source") == Source.KEYS.value
-            values = field("source") == Source.VALUES.value
             m.d.sync += [
                 vectors.eq(Mux(field("vectors_slot"), issue.slots, field("vectors"))),
                 empty.eq(
@@ -269,24 +242,24 @@ class TernaryArray(wiring.Component):
             steps.load(field("steps"))
             planes.load(field("planes"))
             groups.load(field("groups"))
-            position = issue.position >> exact_log2(config.tile_rows)
-            tiles.load(Mux(keys, position, field("tiles")) + keys)
-            blocks.load(Mux(values, issue.blocks, 0) + 1)
+            tiles.load(tile_count)
+            blocks.load(block_count)
             m.d.sync += settle.eq(_SETTLE_CYCLES - 1)
             with m.If(self.unit.issue.valid):
                 m.d.sync += phase.eq(_Phase.SETTLE)
         with m.If(phase == _Phase.SETTLE):
             m.d.sync += settle.eq(settle - 1)
             with m.If(settle == 0):
+                for counter in (steps, planes, groups, tiles, blocks):
+                    counter.advance()
                 m.d.sync += phase.eq(_Phase.SETUP)
         with m.If(phase == _Phase.SETUP):
-            for counter in (steps, planes, groups, tiles, blocks):
-                counter.advance()
+            # The counters are at their first pass.
             # A drain starts when its sums land and never waits. So it is enough to keep two groups
             # as far apart as a drain is long; or a few cycles, where the queue of scales is short
             # or groups, or blocks of few tiles, come back to words that are not written yet.
-            busy = Signal(range(17 * words))
-            few = ~blocks.single & (tiles.size[3:] == 0)
+            busy = Signal(range(longest))
+            few = ~blocks.last & (tiles.size[3:] == 0)
             m.d.comb += busy.eq(((vectors + job.aux) << exact_log2(words)) - 1)
             m.d.sync += [
                 job.last.eq(vectors - 1),
@@ -294,7 +267,7 @@ class TernaryArray(wiring.Component):
                 nothing.eq(empty | (vectors == 0)),
                 phase.eq(Mux(empty | (vectors == 0), _Phase.FLUSH, _Phase.WEIGHTS)),
             ]
-            with m.If((scaled | ~groups.single | few) & (busy < group_spacing(config) - 1)):
+            with m.If((scaled | ~groups.last | few) & (busy < group_spacing(config) - 1)):
                 m.d.sync += spacing.eq(group_spacing(config) - 1)
 
         # The last beat of a group may come only if the drain will have room when its sums arrive.
@@ -362,18 +335,20 @@ class TernaryArray(wiring.Component):
 
         # `finishing` outlives the counters, which go on with the last beat of trits.
         finishing = Signal()
-        after, again = Signal.like(address), Signal()
+        again, back = Signal(), Signal()
         m.d.comb += [
-            after.eq(address + 1),
             again.eq((phase == _Phase.SETUP) | (group_end & groups.last & ~tiles.last)),
+            back.eq(again | (steps.last & ~planes.last)),
         ]
+        # Go on, or back to the beginning of the group or of the block.
+        following = select_next(
+            m, platform, back, Mux(again, block_base, group_base), address, len(address),
+            carry=~back, name="following",
+        )  # fmt: skip
         with m.If(taking | (phase == _Phase.SETUP)):
-            # Go on, or back to the beginning of the group or of the block.
-            m.d.sync += address.eq(
-                Mux(again, block_base, Mux(steps.last & ~planes.last, group_base, after))
-            )
+            m.d.sync += address.eq(following)
             with m.If(group_end | again):
-                m.d.sync += group_base.eq(Mux(again, block_base, after))
+                m.d.sync += group_base.eq(following)
         with m.If(taking):
             steps.advance()
             with m.If(steps.last):
@@ -396,7 +371,7 @@ class TernaryArray(wiring.Component):
                     tiles.advance()
                     with m.If(tiles.last):
                         blocks.advance()
-                        m.d.sync += block_base.eq(after)
+                        m.d.sync += block_base.eq(following)
 
         scales_done = self._collect_scales(m, drain, phase, aux, next_phase)
         m.d.comb += closing.eq((taking & group_end & ~scaled) | scales_done)

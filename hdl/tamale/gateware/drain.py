@@ -5,7 +5,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from tamale.gateware.adders import Delay, multiply, select_add
+from tamale.gateware.adders import Delay, multiply, select_add, select_next
 from tamale.gateware.interfaces import CandidateLayout, ScratchRead, ScratchWrite
 
 __all__ = ["SCALES_WAITING", "Drain", "JobLayout", "LandingLayout"]
@@ -131,7 +131,8 @@ class Drain(wiring.Component):
         held = Signal.like(self.accumulators, reset_less=True)
         landing = Signal(LandingLayout)
         active, is_aux = Signal(), Signal()
-        vector, word = Signal(range(max(config.vectors, 2))), Signal(range(max(words, 2)))
+        vector = Signal(range(max(config.vectors, 2)))
+        word = Signal(range(words)) if words > 1 else Const(0)
         address_bits = (config.scratchpad_elements - 1).bit_length()
         address, base = Signal(address_bits), Signal(address_bits)
         word_last, vector_last, last = Signal(), Signal(), Signal()
@@ -144,9 +145,10 @@ class Drain(wiring.Component):
             self.taken.eq(go & word_last & last),
         ]
         with m.If(go):
-            m.d.sync += word.eq(word + 1)
+            if words > 1:
+                m.d.sync += word.eq(word + 1)
             with m.If(word_last):
-                m.d.sync += [word.eq(0), vector.eq(vector + 1), is_aux.eq(vector_last & job.aux)]
+                m.d.sync += [vector.eq(vector + 1), is_aux.eq(vector_last & job.aux)]
                 # The stride is a multiple of the scratchpad's word, so low bits never change here.
                 m.d.sync += address[shift:].eq(address[shift:] + job.stride[shift:])
         with m.If(self.taken):
@@ -157,13 +159,17 @@ class Drain(wiring.Component):
                 active.eq(1),
                 is_aux.eq(0),
                 vector.eq(0),
-                word.eq(0),
                 address.eq(base),
             ]
-            with m.If(self.landing.tile_end):
-                m.d.sync += base.eq(base + config.tile_rows)
-        with m.If(self.start | (self.land & self.landing.block_end)):
-            m.d.sync += base.eq(job.dst)
+        # Tiles begin at multiples of their rows.
+        again, row_bits = Signal(), exact_log2(config.tile_rows)
+        m.d.comb += again.eq(self.start | (self.land & self.landing.block_end))
+        following = select_next(
+            m, platform, again, job.dst[row_bits:], base[row_bits:], address_bits - row_bits,
+            carry=~again, name="following",
+        )  # fmt: skip
+        with m.If(again | (self.land & self.landing.tile_end)):
+            m.d.sync += base[row_bits:].eq(following)
         # Every four vectors are a cycle later than those before, and needed later still.
         lands = Delay(m, self.land, "land")
         for v in range(config.vectors):
@@ -315,7 +321,8 @@ class Drain(wiring.Component):
         config = self.config
         queue = Signal(data.ArrayLayout(signed(32), lanes))
         left = Signal(range(max(lanes, 2)))
-        ending, word = Signal(), Signal(range(max(words, 2)))
+        ending = Signal()
+        word = Signal(range(words)) if words > 1 else Const(0)
         payload = self.candidates.payload
         row_bits = exact_log2(config.tile_rows)
         tile = Signal(20 - row_bits)
@@ -332,9 +339,11 @@ class Drain(wiring.Component):
             if lanes > 1:
                 m.d.sync += queue.eq(queue.as_value() >> 32)
             with m.If(left == 0):
-                m.d.sync += [sending.eq(0), word.eq(word + 1)]
+                m.d.sync += sending.eq(0)
+                if words > 1:
+                    m.d.sync += word.eq(word + 1)
                 with m.If(word == words - 1):
-                    m.d.sync += [word.eq(0), payload.vector.eq(payload.vector + 1)]
+                    m.d.sync += payload.vector.eq(payload.vector + 1)
                     with m.If(payload.vector == self.job.last):
                         m.d.sync += [payload.vector.eq(0), tile.eq(tile + 1)]
         with m.If(valid[9] & tags[9].emit):
@@ -345,7 +354,7 @@ class Drain(wiring.Component):
                 ending.eq(tags[9].final),
             ]
         with m.If(self.start):
-            m.d.sync += [tile.eq(0), word.eq(0), payload.vector.eq(0)]
+            m.d.sync += [tile.eq(0), payload.vector.eq(0)]
         return (valid[9] & ~self.job.to_candidates & tags[9].final) | (done & ending)
 
     def _scaled(self, m, platform, accumulator, code, is_aux, lane):
@@ -384,7 +393,7 @@ class Drain(wiring.Component):
         powers = Signal(_PART, name=prefix + "powers")
         m.d.sync += [
             product.eq((high << _PART) + low),
-            powers.eq(1 << (1 + exponents[1][:4])),
+            powers.eq(Cat(Const(0, 1), Const(1) << exponents[1][:4])),
         ]
 
         # The scale's exponent E means 2**(E - 31), and units are 2**-8. So the product moves by
