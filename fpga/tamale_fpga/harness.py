@@ -4,14 +4,20 @@ Inputs come from one shift register, outputs are registered and folded into one 
 of any width routes on a real package and its critical path is its own.
 """
 
+import json
+from pathlib import Path
+
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Harness"]
+__all__ = ["Harness", "own_lut4"]
 
 #: Output bits that one level of the fold joins.
 _FOLD = 4
+
+#: How names of its registers begin.
+_PREFIX = "harness_fold_"
 
 
 class Harness(wiring.Component):
@@ -31,18 +37,6 @@ class Harness(wiring.Component):
         self._block = block
         super().__init__({"shift_in": In(1), "fold_out": Out(1)})
 
-    @property
-    def lut4(self):
-        """LUT4 slots of the harness itself: one for each bit of each level of the fold."""
-        outputs = 0
-        for _path, member, port in self._block.signature.flatten(self._block):
-            outputs += len(Value.cast(port)) if member.flow != In else 0
-        total, level = 0, max(1, outputs)
-        while level > 1:
-            level = -(-level // _FOLD)
-            total += level
-        return total
-
     def elaborate(self, platform):
         m = Module()
         m.submodules.block = block = self._block
@@ -59,9 +53,36 @@ class Harness(wiring.Component):
         level = Signal(max(1, sum(map(len, outputs))), name="outputs")
         m.d.sync += level.eq(Cat(*outputs))
         while len(level) > 1:
-            folded = Signal(-(-len(level) // _FOLD), name=f"fold_{len(level)}")
+            folded = Signal(-(-len(level) // _FOLD), name=f"{_PREFIX}{len(level)}")
             for i in range(len(folded)):
                 m.d.sync += folded[i].eq(level[i * _FOLD : (i + 1) * _FOLD].xor())
             level = folded
         m.d.comb += self.fold_out.eq(level)
         return m
+
+
+def own_lut4(path):
+    """Return the LUT4 of a netlist that are the harness's own: those in front of its registers.
+
+    Outputs of a block that are equal, or constant, need fewer of them, so they are counted.
+
+    Parameters
+    ----------
+    path : Path
+        The netlist, Yosys' JSON, of a `Harness`.
+    """
+    modules = json.loads(Path(path).read_text())["modules"].values()
+    (module,) = (m for m in modules if int(m["attributes"].get("top", "0"), 2))
+    names = {
+        bit
+        for name, net in module["netnames"].items()
+        if name.startswith(_PREFIX)
+        for bit in net["bits"]
+    }
+    cells = module["cells"].values()
+    ends = {
+        cell["connections"]["DI"][0]
+        for cell in cells
+        if cell["type"] == "TRELLIS_FF" and cell["connections"]["Q"][0] in names
+    }
+    return sum(cell["type"] == "LUT4" and cell["connections"]["Z"][0] in ends for cell in cells)

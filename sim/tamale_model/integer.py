@@ -44,6 +44,8 @@ INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 def round_shift(value, bits):
     """Return floor(value / 2**bits + 1/2); ``bits`` >= 0, scalar or array."""
     value = np.asarray(value, dtype=np.int64)
+    if isinstance(bits, int) and 0 < bits < 63:
+        return (value + (1 << bits - 1)) >> bits
     bits = np.asarray(bits, dtype=np.int64)
     # value + half could leave int64 only for bits = 63, where |value| < 2**52 makes the result 0.
     half = np.where(bits > 0, np.int64(1) << np.clip(bits - 1, 0, 62), 0)
@@ -52,12 +54,13 @@ def round_shift(value, bits):
 
 def sat32(value):
     """Clamp to the range of int32."""
-    return np.clip(value, INT32_MIN, INT32_MAX)
+    # np.clip asks for the type's limits each time, which costs more than the work.
+    return np.minimum(np.maximum(value, INT32_MIN), INT32_MAX)
 
 
 def sat18(value):
     """Clamp to the range of an 18-bit signed number, the narrow operand of a multiplier."""
-    return np.clip(value, -(2**17), 2**17 - 1)
+    return np.minimum(np.maximum(value, -(2**17)), 2**17 - 1)
 
 
 class Scalar(NamedTuple):

@@ -1,6 +1,7 @@
 """Matrices and vectors as the bytes that the device streams."""
 
 import dataclasses
+import functools
 
 import numpy as np
 from tamale.codes import QUAD, limit
@@ -264,12 +265,19 @@ def to_digits(values, planes):
     return np.take(table, values.astype(np.int16) + top, axis=1)
 
 
-def encode_trits(code, trits):
-    """Return the uint8 bytes of trits, int8 [..., trits_per_byte]."""
+@functools.cache
+def _encode_table(code):
+    """Return (byte of each number, place values): trits plus one are the digits of a number."""
     powers = 3 ** np.arange(code.trits_per_byte)
     table = np.zeros(3**code.trits_per_byte, dtype=np.uint8)
     for key, byte in code.encode.items():
         table[((np.array(key) + 1) * powers).sum()] = byte
+    return table, powers
+
+
+def encode_trits(code, trits):
+    """Return the uint8 bytes of trits, int8 [..., trits_per_byte]."""
+    table, powers = _encode_table(code)
     # At most 242 for five trits, so that bytes hold the sum.
     index = np.full(trits.shape[:-1], powers.sum(), dtype=np.uint8)
     for place, power in enumerate(powers):

@@ -72,7 +72,7 @@ class GoldenSession:
         unit = float(self.machine.scalar(self.image.fields["logit_scalar"], slot))
         return (logits * unit).astype(np.float32)
 
-    def generate(self, prompts, tokens):
+    def generate(self, prompts, tokens, *, cached=None):
         """Yield a `Step` for each chunk of a prompt and each new token.
 
         Parameters
@@ -81,6 +81,8 @@ class GoldenSession:
             One per sequence, at least one token each.
         tokens : int
             Most new tokens of a sequence; a stop token or a full context ends it earlier.
+        cached : list of int, optional
+            Positions of each sequence that its cache in the machine's memory holds already.
         """
         vectors, context = self.config.vectors, self.image.fields["context"]
         if len(prompts) > len(self.samplers):
@@ -88,14 +90,15 @@ class GoldenSession:
         stop = set(self.image.stop_tokens)
         last, position = [], []
         for sequence, prompt in enumerate(prompts):
-            if not 1 <= len(prompt) <= context:
+            start = cached[sequence] if cached else 0
+            if not 1 <= len(prompt) <= context - start:
                 raise ValueError(
-                    f"a prompt has 1 to {context} tokens in this context, not {len(prompt)}"
+                    f"a prompt has 1 to {context - start} tokens in this context, not {len(prompt)}"
                 )
             for first in range(0, len(prompt), vectors):
                 chunk = prompt[first : first + vectors]
                 final = first + len(chunk) == len(prompt)
-                slots = [self._slot(sequence, t, first + i) for i, t in enumerate(chunk)]
+                slots = [self._slot(sequence, t, start + first + i) for i, t in enumerate(chunk)]
                 logits = self.machine.run(Job(slots, final or self.all_logits))
                 token = None
                 if final:
@@ -105,7 +108,7 @@ class GoldenSession:
                     floats = np.stack([self._floats(row, i) for i, row in enumerate(logits)])
                 yield Step(sequence, token, floats)
             last.append(token)
-            position.append(len(prompt))
+            position.append(start + len(prompt))
         made = [1] * len(prompts)
         active = list(range(len(prompts)))
         while True:

@@ -273,6 +273,7 @@ class TernaryArray(wiring.Component):
         # The last beat of a group may come only if the drain will have room when its sums arrive.
         # The candidate lists may hold the drain up: then it must have ended.
         outstanding, closing, pause = Signal(), Signal(), Signal.like(spacing)
+        over = Signal(init=1)  # the pause
         group_end, room, taking = Signal(), Signal(), Signal()
         wanted, drained = ~group_end | room, self.i.ready
         trits, sparse = self.i.payload, None
@@ -291,7 +292,7 @@ class TernaryArray(wiring.Component):
             ]
         m.d.comb += [
             group_end.eq(steps.last & planes.last),
-            room.eq(Mux(job.to_candidates, ~outstanding, pause == 0)),
+            room.eq(Mux(job.to_candidates, ~outstanding, over)),
             self.i.ready.eq(
                 Mux(
                     phase == _Phase.WEIGHTS,
@@ -304,8 +305,8 @@ class TernaryArray(wiring.Component):
             self.stall_drain.eq((phase == _Phase.WEIGHTS) & ~drained & self.i.valid),
             taking.eq(there & (phase == _Phase.WEIGHTS)),
         ]
-        with m.If(pause != 0):
-            m.d.sync += pause.eq(pause - 1)
+        with m.If(~over):
+            m.d.sync += [pause.eq(pause - 1), over.eq(pause == 1)]
         with m.If(drain.taken):
             m.d.sync += outstanding.eq(0)
 
@@ -331,7 +332,7 @@ class TernaryArray(wiring.Component):
         # The last beat of a group waits for its scales, so that the drain need not.
         waiting = Signal()
         with m.If(closing):
-            m.d.sync += [pause.eq(spacing), waiting.eq(0)]
+            m.d.sync += [pause.eq(spacing), over.eq(spacing == 0), waiting.eq(0)]
 
         # `finishing` outlives the counters, which go on with the last beat of trits.
         finishing = Signal()

@@ -1,6 +1,7 @@
 """Tokens on the simulated board: cycles, useful bytes, and what every cycle was spent on."""
 
 import dataclasses
+import json
 import tempfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from .. import board as boards
 from ..activity import IDLE_CAUSES, UNITS, Activity
 from ..generation import peak_bytes_per_cycle
 from ..protocol import Record
+from . import kept
 
 __all__ = ["Decode", "measure"]
 
@@ -60,6 +62,20 @@ class Decode:
     prefill_cycles: float
     tokens: int
     bins: np.ndarray = dataclasses.field(repr=False)
+
+    def save(self, path):
+        """Write it to a file."""
+        values = dataclasses.asdict(self)
+        part = Path(path).with_suffix(".part.npz")
+        bins = values.pop("bins")
+        np.savez_compressed(part, bins=bins, values=json.dumps(values))
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path):
+        """Read it again."""
+        with np.load(path) as found:
+            return cls(**json.loads(str(found["values"])), bins=found["bins"])
 
     @property
     def roofline(self):
@@ -139,18 +155,18 @@ def measure(config, image, file, *, start=0, prompt=33, tokens=4, progress=None)
     text = [int(t) for t in np.random.default_rng(1).integers(0, vocabulary, size)]
     executable = boards.build(config, progress=progress)
     session = GoldenSession(image, config, 1)
-    steps = (step.token for step in session.generate([text], tokens + bool(start)))
     with tempfile.TemporaryDirectory(prefix="tamale.") as folder:
         memory, recording = Path(folder) / "memory.bin", Path(folder) / "activity.bin"
         if start:
-            if progress:
-                progress(f"golden model reads {start} tokens")
-            first = next(token for token in steps if token is not None)
+            cache, first = _cache(config, image, file, text, progress)
+            at = image.kv_base
+            session.machine.memory[at : at + len(cache)] = cache
             session.machine.memory.tofile(memory)
             text = [first]
         else:
             memory = file
-        expected = [token for token in steps if token is not None]
+        steps = session.generate([text], tokens, cached=[start])
+        expected = [step.token for step in steps if step.token is not None]
         if progress:
             progress(f"board decodes {tokens} tokens at {size} positions")
         with boards.Board(executable, config, memory, activity=recording) as board:
@@ -160,6 +176,28 @@ def measure(config, image, file, *, start=0, prompt=33, tokens=4, progress=None)
     if made != expected[: len(made)] or len(made) < 2:
         raise RuntimeError(f"the board made the tokens {made}, the golden model {expected}")
     return _summary(config, image, events, bins, size, start, len(made))
+
+
+def _cache(config, image, file, text, progress):
+    """Return (bytes of the cache, next token) after the golden model has read a text.
+
+    They are kept: two thousand tokens take minutes.
+    """
+    path = kept.path("cache", image.name, config, text, Path(file).read_bytes())
+    path = path.with_suffix(".npz")
+    if not path.is_file():
+        session = GoldenSession(image, config, 1)
+        token = None
+        for n, step in enumerate(session.generate([text], 1)):
+            if progress and n % 64 == 0:
+                progress(f"golden model has read {n * config.vectors} of {len(text)} tokens")
+            token = step.token
+        at, size = image.kv_base, image.fields["kv_sequence_bytes"]
+        part = path.with_suffix(".part.npz")
+        np.savez_compressed(part, cache=session.machine.memory[at : at + size], token=token)
+        part.replace(path)
+    with np.load(path) as found:
+        return found["cache"], int(found["token"])
 
 
 def _summary(config, image, events, bins, size, start, made):

@@ -8,17 +8,17 @@ from rich.console import Console
 from rich.table import Table
 from tamale import config as configuration
 
-from ..bench import baseline, decode
+from ..bench import baseline, decode, kept
 from ..bench.figures import FIGURES
 from ..models_cache import open_image
-from ..runner import build_root
 
 __all__ = ["add", "run"]
 
 _EPILOG = """\
 examples:
   tamale bench                        every figure; the engine is placed and routed (an hour)
-  tamale bench --only decode          roofline, idle causes, cycle model: minutes
+  tamale bench --only decode          roofline, idle causes, prefill: minutes
+  tamale bench --record               record them: what was measured before is not measured again
   tamale bench --picture token.png    a timeline of one token too
   tamale bench --recorded             the figures recorded with this version, at once
 """
@@ -33,7 +33,8 @@ def add(subparsers):
         help="the table of figures",
         description="Measures this design's figures and compares them with the recorded ones: "
         "tokens on the simulated board with real memory timing, the engine placed and routed. "
-        "Cycles are counted, not seconds, so that figures do not depend on the machine.",
+        "Cycles are counted, not seconds, so that figures do not depend on the machine. What was "
+        "measured with the same hardware is kept; an interrupted run goes on where it was.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -51,17 +52,14 @@ def add(subparsers):
 
 
 def _decode(args, note):
-    """Figures of decoding, and the `Decode` at a short context."""
+    """Figures of decoding at a short context; the timeline of a token."""
     config = configuration.load(args.config)
-    image, file = open_image(args.model, config, None, note)
-    short = decode.measure(config, image, file, tokens=args.tokens, progress=note)
-    far = image.fields["context"] - args.tokens - 2
-    long = decode.measure(config, image, file, start=far, tokens=args.tokens, progress=note)
+    short, name = _board(args, config, note)
     if args.picture:
         from ..bench.picture import timeline
 
         title = (
-            f"One token of {image.name} on {config.name}: {short.cycles:,.0f} cycles, "
+            f"One token of {name} on {config.name}: {short.cycles:,.0f} cycles, "
             f"{short.roofline:.1%} of the memory's peak"
         )
         timeline(short, args.picture, title=title)
@@ -69,8 +67,6 @@ def _decode(args, note):
         "roofline": short.roofline,
         "roofline_layers": short.layers_roofline,
         "roofline_head": short.head_roofline,
-        "roofline_2k": long.roofline / short.roofline,
-        "context_2k": long.context,
         "stream": short.stream,
         "outside_stream": short.idle,
         "idle_causes": {k: v for k, v in short.shares.items() if k.startswith(("idle", "between"))},
@@ -79,14 +75,43 @@ def _decode(args, note):
             for k, v in short.shares.items()
             if not k.startswith(("idle", "between", "data", "refresh"))
         },
-        "prediction_error": max(abs(short.prediction_error), abs(long.prediction_error)),
+        "prediction_error_short": short.prediction_error,
         "prefill_gain": short.prefill_gain,
         "cycles_per_token": short.cycles,
-        "cycles_per_token_2k": long.cycles,
         "tokens_per_second": config.clock_hz / short.cycles,
         "megabytes_per_second": short.useful_bytes / short.cycles * config.clock_hz / 1e6,
-        "equal_tokens": short.tokens + long.tokens,
+        "equal_tokens": short.tokens,
     }
+
+
+def _context(args, note):
+    """Figures of decoding at the end of the context, over those at a short one."""
+    config = configuration.load(args.config)
+    short, _ = _board(args, config, note)
+    long, _ = _board(args, config, note, far=True)
+    return {
+        "roofline_2k": long.roofline / short.roofline,
+        "roofline_at_2k": long.roofline,
+        "context_2k": long.context,
+        "prediction_error": max(abs(short.prediction_error), abs(long.prediction_error)),
+        "cycles_per_token_2k": long.cycles,
+        "tokens_per_second_2k": config.clock_hz / long.cycles,
+        "equal_tokens_2k": long.tokens,
+    }
+
+
+def _board(args, config, note, far=False):
+    """Return the `Decode` at a short context or at the end of the context, and the model's name."""
+    image, file = open_image(args.model, config, None, note)
+    start = image.fields["context"] - args.tokens - 2 if far else 0
+    path = kept.path("decode", image.name, config, file.read_bytes(), args.tokens, start)
+    path = path.with_suffix(".npz")
+    if not path.is_file():
+        measured = decode.measure(
+            config, image, file, start=start, tokens=args.tokens, progress=note
+        )
+        measured.save(path)
+    return decode.Decode.load(path), image.name
 
 
 def _memory(args, note):
@@ -98,40 +123,25 @@ def _memory(args, note):
 
 def _engine(args, note):
     """Area and clock of the engine, placed and routed with three seeds; area of its decoder."""
-    from tamale_fpga.measure import measure
+    from ..bench import engine
+
+    return engine.measure(configuration.load(args.config), note)
+
+
+def _vectors(args, note):
+    """Vectors that share a sweep."""
+    from ..bench import vectors
 
     config = configuration.load(args.config)
-    directory = build_root() / "synth"
-
-    def engine(config):
-        return measure(
-            "engine", config, directory / f"engine.{config.name}", seeds=_SEEDS, progress=note
-        )
-
-    four = engine(config)
-    one = engine(config.replace(name=f"{config.name}-1", vectors=1))
-    decoder = measure(
-        "decoder", config, directory / f"decoder.{config.name}", area=True, progress=note
-    )
-    return {
-        "lut4_per_mac": four["lut4_per_mac"],
-        "lut4_per_mac_1": one["lut4_per_mac"],
-        "gmacs_per_klut4": four["gmacs_per_klut4"],
-        "engine_mhz": four["mhz"],
-        "engine_lut4": four["lut4"],
-        "engine_ebr": four["ebr"],
-        "engine_dsp": four["dsp"],
-        "decoder_lut4_per_weight": decoder["lut4_per_weight"],
-        "vectors": config.vectors,
-        # Multipliers see finished sums and scales; trits select additions.
-        "multipliers_on_trits": 0,
-    }
+    file = kept.path("vectors", config.name, config)
+    return kept.figures(file, lambda: vectors.measure(config, note))
 
 
-#: Seeds whose slowest clock counts.
-_SEEDS = 3
-
-_PARTS = {"decode": _decode, "memory": _memory, "engine": _engine}
+#: In the order of their duration.
+_PARTS = {
+    "memory": _memory, "vectors": _vectors, "decode": _decode, "context": _context,
+    "engine": _engine,
+}  # fmt: skip
 
 
 def run(args):
@@ -140,12 +150,15 @@ def run(args):
         raise ValueError(f"--picture {args.picture}: the folder does not exist; make it first")
     recorded = baseline.load()
     if args.recorded:
+        if not recorded:
+            raise ValueError(
+                "no figures are recorded with this version; `tamale bench --record` records them"
+            )
         measured = recorded
     else:
-        note = None if args.json else lambda line: print(f"tamale: {line}", file=sys.stderr)
         measured = {}
         for name in args.only or _PARTS:
-            measured |= _PARTS[name](args, note)
+            measured |= _PARTS[name](args, lambda line: print(f"tamale: {line}", file=sys.stderr))
     if args.record:
         baseline.save(recorded | measured)
     if args.json:
@@ -169,6 +182,8 @@ def _print(measured, recorded):
             figure.reached(value),
         )  # fmt: skip
     console.print(table)
+    if "engines" in measured:
+        _print_engines(console, measured)
     for name in ("idle_causes", "units"):
         if name in measured:
             title = "memory idle" if name == "idle_causes" else "executing"
@@ -181,3 +196,22 @@ def _print(measured, recorded):
     for key, value in measured.items():
         if key not in known and isinstance(value, int | float):
             console.print(f"{key}: {value:,.4g}")
+
+
+def _print_engines(console, measured):
+    table = Table(title="engines, ECP5-85F grade 6, placed and routed")
+    names = ("lanes x vectors", "LUT4", "LUT4/MAC", "FF", "EBR", "DSP", "MHz by seed")
+    for column in (*names, "GMAC/s/kLUT4"):
+        table.add_column(column, justify="right")
+    for name, row in measured["engines"].items():
+        table.add_row(
+            name, f"{row['lut4']:,}", f"{row['lut4_per_mac']:.1f}",
+            *(f"{row[key]:,}" for key in ("ff", "ebr", "dsp")),
+            ", ".join(f"{mhz:.1f}" for mhz in row["mhz_by_seed"]),
+            f"{row['gmacs_per_klut4']:.2f}",
+        )  # fmt: skip
+    console.print(table)
+    console.print(
+        f"figures 6, 7, 8: engine {measured['engine_configuration']}; "
+        f"6 with one vector: {measured['engine_configuration_1']}"
+    )
