@@ -16,17 +16,16 @@ LEADING = 8
 def configurations(config):
     """Return the engines that are routed, by name: lanes x vectors.
 
-    The preset's own; with more vectors on the same bus; and of one vector, on the wide bus that
-    one vector is for.
+    With more vectors on the preset's bus; the preset's own; and of one vector, on the wide bus
+    that one vector is for.
 
     Parameters
     ----------
     config : Config
     """
     engines = [
-        config,
         config.replace(vectors=LEADING),
-        config.replace(vectors=16),
+        config,
         config.replace(vectors=1, bus_width=max(128, config.bus_width)),
     ]
     found = {}
