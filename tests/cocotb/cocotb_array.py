@@ -41,7 +41,15 @@ def sparse_steps(fields, beats):
 
 
 def matvec(fields, issue, beats, activations, scratch):
-    """Perform MATVEC on ``scratch`` in place; return the list of (vector, row, value)."""
+    """Perform MATVEC on ``scratch`` in place.
+
+    Returns
+    -------
+    list of (vector, row, value)
+        What goes to the candidate lists.
+    bool
+        Whether anything was clipped to 32 bits. A value at a limit counts as clipped.
+    """
     beats = iter(beats)
     rows, bus_bytes = CONFIG.tile_rows, CONFIG.beat_bytes
     by_slot = fields["vectors_slot"]
@@ -52,7 +60,10 @@ def matvec(fields, issue, beats, activations, scratch):
         tiles = -(-(issue["position"] + 1) // rows)
     if fields["source"] == Source.VALUES:
         blocks = -(-(issue["position"] + 1) // CONFIG.tile_k)
-    logits = []
+    logits, clipped = [], False
+
+    def at_limit(values):
+        return bool(np.isin(values, (-(2**31), 2**31 - 1)).any())
 
     def scales():
         count = -(-2 * rows // bus_bytes)
@@ -79,8 +90,11 @@ def matvec(fields, issue, beats, activations, scratch):
                 result, extra = sat32(acc), None
                 if fields["scaled"]:
                     result = scaled_accumulator(acc, scales()[:, None])
+                    clipped |= at_limit(result)
                     if fields["aux"]:
                         extra = scale_to_fixed(scales())
+                if fields["to_candidates"] and group:
+                    clipped |= at_limit(sat32(sums + result))
                 sums = result if group == 0 else sat32(sums + result)
                 first = fields["dst"] + tile * rows
                 if fields["to_candidates"]:
@@ -89,7 +103,9 @@ def matvec(fields, issue, beats, activations, scratch):
                     here = slice(first + v * stride, first + v * stride + rows)
                     old = 0 if group == 0 and block == 0 else scratch[here]
                     scratch[here] = sat32(old + result[:, v])
+                    clipped |= at_limit(scratch[here])
                 if extra is not None:
+                    clipped |= at_limit(extra)
                     scratch[first + vectors * stride : first + vectors * stride + rows] = extra
             if fields["to_candidates"]:
                 logits += [
@@ -98,7 +114,7 @@ def matvec(fields, issue, beats, activations, scratch):
                     for r in range(rows)
                 ]
     assert next(beats, None) is None
-    return logits
+    return logits, clipped
 
 
 def beats_of(fields, issue, rng, kind, codes):
@@ -166,9 +182,9 @@ class Bench:
         """
         dut, rng, width = self.dut, self.rng, CONFIG.vu_width
         expected = self.scratch.copy()
-        logits = []
+        logits, clips = [], False
         if beats:
-            logits = matvec(fields, issue, beats, self.activations, expected)
+            logits, clips = matvec(fields, issue, beats, self.activations, expected)
         word = encode(Op.MATVEC, **fields)
         payload = IssueLayout.const({"command": word, **issue}).as_bits()
         dut.unit__issue__payload.value = payload
@@ -180,6 +196,7 @@ class Bench:
         dut.unit__issue__valid.value = 0
         dut.unit__issue__payload.value = random.getrandbits(200)
         given, got, pending, cycles, since = 0, [], None, 0, 0
+        clipped = False
         self.beat_cycles = []
         while True:
             cycles += 1
@@ -214,6 +231,7 @@ class Bench:
             if valid and ready:
                 given, since = given + 1, 0
                 self.beat_cycles.append(cycles)
+            clipped |= bool(int(dut.saturated.value))
             self.counts["beat"] += valid and ready
             self.counts["stall_input"] += ready and not valid
             if int(dut.unit__done_valid.value):
@@ -223,6 +241,7 @@ class Bench:
         what = f"{fields} {issue} stall {stall} hold {hold} seed {cocotb.RANDOM_SEED}"
         assert given == len(beats), what
         assert got == logits, what
+        assert clipped == clips, what
         wrong = np.flatnonzero(self.scratch != expected)
         assert not len(wrong), (
             f"{what}: elements {wrong[:20].tolist()} are {self.scratch[wrong[:20]].tolist()}, "

@@ -395,7 +395,7 @@ class Accelerator(wiring.Component):
             Counter.FIFO_FULL: reader.fifo_full,
             Counter.MEMORY_WAIT: reader.waiting,
             Counter.WALKER_IDLE: running & reader.idle,
-            Counter.SATURATIONS: vector.saturated,
+            Counter.SATURATIONS: vector.saturated | array.saturated,
             Counter.QUEUE_EMPTY: ~running,
             Counter.JOBS: executor.complete,
         }
