@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from tamale_model import machine
+from tamale_model import integer, machine, packing, sampling
+from tamale_model import session as golden
 from tamale_model.cycles import predict
 from tamale_model.session import GoldenSession
 
@@ -183,7 +184,11 @@ def _cache(config, image, file, text, progress):
 
     They are kept: two thousand tokens take minutes.
     """
-    path = kept.path("cache", image.name, config, text, Path(file).read_bytes())
+    modules = (integer, machine, packing, sampling, golden)
+    path = kept.path(
+        "cache", image.name, config, text, Path(file).read_bytes(),
+        sources=[module.__file__ for module in modules],
+    )  # fmt: skip
     path = path.with_suffix(".npz")
     if not path.is_file():
         session = GoldenSession(image, config, 1)

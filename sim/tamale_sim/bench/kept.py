@@ -10,21 +10,18 @@ from tamale.soc.system import firmware_folder
 
 from ..runner import build_root
 
-__all__ = ["figures", "path", "sources"]
+__all__ = ["figures", "path"]
 
 
-def sources(*packages):
-    """Return the SHA-256 of the Python sources of packages and of the firmware's, as text."""
-    digest = hashlib.sha256()
-    roots = [Path(str(resources.files(package))) for package in packages]
-    for root in [*roots, Path(firmware_folder())]:
-        for file in sorted(root.rglob("*")):
-            if file.suffix in (".py", ".c", ".h", ".S", ".v", ".cpp", ".toml"):
-                digest.update(file.read_bytes())
-    return digest.hexdigest()
+def _hardware():
+    """Return the files that decide what a simulated board does, and what is expected of it."""
+    roots = [Path(str(resources.files(name))) for name in ("tamale", "tamale_model")]
+    suffixes = (".py", ".c", ".h", ".S", ".v", ".cpp", ".toml")
+    files = [file for root in (*roots, Path(firmware_folder())) for file in root.rglob("*")]
+    return sorted(file for file in files if file.suffix in suffixes)
 
 
-def path(kind, name, *deciding):
+def path(kind, name, *deciding, sources=None):
     """Return where a measurement is kept: a path without a suffix, whose folder exists.
 
     Parameters
@@ -32,10 +29,13 @@ def path(kind, name, *deciding):
     kind : str
     name : str
     deciding : sequence
-        What decides the result: texts, bytes, configurations. Hardware, golden model and firmware
-        do so anyway.
+        What decides the result: texts, bytes, configurations.
+    sources : sequence of Path, optional
+        Sources that decide it; by default those of hardware, golden model and firmware.
     """
-    digest = hashlib.sha256(sources("tamale", "tamale_model").encode())
+    digest = hashlib.sha256()
+    for file in _hardware() if sources is None else sources:
+        digest.update(Path(file).read_bytes())
     for value in deciding:
         value = value.to_toml() if hasattr(value, "to_toml") else value
         digest.update(value if isinstance(value, bytes) else repr(value).encode())
