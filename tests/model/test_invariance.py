@@ -220,3 +220,24 @@ def test_float_matrix(tmp_path):
     model.layers[0].up = FloatLinear(model.layers[0].up.dequantised())
     with pytest.raises(ValueError, match="'up' of layer 0 is float.*tamale quantise"):
         imagefile.build(BASE, model, tmp_path / "image")
+
+
+def test_goes_on_from_a_cache(tmp_path):
+    """A cache that another session filled is as good as a prompt."""
+    model, prompt = model_and_prompt(3)
+    config = BASE.replace(vectors=3)
+    imagefile.build(config, model, tmp_path / "image")
+    image = imagefile.load(tmp_path / "image")
+    whole = GoldenSession(image, config, 1)
+    made = [s.token for s in whole.generate([prompt], 6) if s.token is not None]
+    reader = GoldenSession(image, config, 1)
+    (first,) = [s.token for s in reader.generate([prompt], 1) if s.token is not None]
+    assert first == made[0]
+    at, size = image.kv_base, image.fields["kv_sequence_bytes"]
+    session = GoldenSession(image, config, 1)
+    session.machine.memory[at : at + size] = reader.machine.memory[at : at + size]
+    steps = session.generate([[first]], 5, cached=[len(prompt)])
+    assert [s.token for s in steps if s.token is not None] == made[1:]
+    too_long = session.generate([prompt], 1, cached=[image.fields["context"]])
+    with pytest.raises(ValueError, match="a prompt has 1 to 0 tokens"):
+        next(too_long)
