@@ -8,6 +8,7 @@ from tamale import config as configuration
 from tamale_sim.bench import baseline, decode, engine, kept, vectors
 from tamale_sim.cli import bench, main
 
+
 def test_nothing_recorded(capsys, monkeypatch):
     monkeypatch.setattr(baseline, "load", dict)
     assert main(["bench", "--recorded"]) == 1
