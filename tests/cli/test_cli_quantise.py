@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import sys
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -190,9 +191,51 @@ def test_report_table(checkpoint, text, capsys, monkeypatch):
     assert "256 held-out tokens, float perplexity" in out and "3 trits" in out
 
 
+def test_sparse(checkpoint, text, tmp_path, capsys):
+    """A sparse model is made, packed in the sparse code and run; a dense one is refused."""
+    folder, image = tmp_path / "lean", tmp_path / "lean.img"
+    config = tmp_path / "sparse.toml"
+    config.write_text(
+        (resources.files("tamale") / "presets" / "tiny.toml").read_text().replace("tiny", "sparse")
+        + 'sparse_code = "s34"\ntile_rows = 1\n'
+    )
+    arguments = [str(checkpoint), "--text", str(text), "--tokens", "1024", "--held-out", "256"]
+    assert main(["quantise", *arguments, "--sparse", "-o", str(folder)]) == 0
+    assert "1 trit, 3:4 sparse, in whole rows, 1." in capsys.readouterr().out
+    pack = ["pack", "--config", str(config), "--context", "32", "-o", str(image)]
+    assert main([*pack, str(folder), "--sparse", "all"]) == 0
+    assert "100.0% of the layers' trits in code s34" in capsys.readouterr().out
+    inspected = ["inspect", "--config", str(config)]
+    assert main([*inspected, str(image)]) == 0 and main([*inspected, str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "code t5 and s34" in out and "3:4 sparse   q, k, v, o, gate, up, down" in out
+    assert "code 1.250" in out
+
+    run = ["run", "--backend", "golden", "--config", str(config), "--prompt-ids", "5,7"]
+    for model in (folder, image):
+        context = ["--context", "32"] if model is folder else []
+        assert main([*run, str(model), "--tokens", "3", "--json", *context]) == 0
+        assert len(json.loads(capsys.readouterr().out)["tokens"]) == 3
+
+    assert main([*pack, str(folder), "--sparse", "none"]) == 0
+    assert "s34" not in capsys.readouterr().out
+    dense = tmp_path / "dense"
+    assert main(["quantise", *arguments, "--trits", "1", "-o", str(dense)]) == 0
+    capsys.readouterr()
+    assert main([*pack, str(dense), "--sparse", "all"]) == 1
+    error = capsys.readouterr().err
+    assert "matrix 'q' of layer 0, " in error and "`tamale quantise --sparse`" in error
+    assert main([*pack, str(dense)]) == 0
+    assert "not in code s34: matrix 'q' of layer 0, " in capsys.readouterr().out
+    assert main(["pack", str(dense), "--config", "tiny", "--sparse", "all", "-o", str(image)]) == 1
+    assert "configuration tiny has no sparse code" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["-o", "x", "--sparse", "--trits", "2"], "--sparse weights have one trit, not 2"),
+        (["--report", "2", "--sparse"], "--report of --sparse takes no numbers of trits"),
         ([], "give -o FOLDER to quantise, or --report to compare"),
         (["-o", "x", "--report"], "give -o FOLDER to quantise, or --report to compare"),
         (["-o", "x", "--trits", "6"], "a weight has 1 to 5 trits, not 6"),

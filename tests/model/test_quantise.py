@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 from float_models import inputs
+from tamale.codes import SPARSE_CODES
 from tamale_model import integer
 from tamale_model.model import FloatLinear
-from tamale_model.quantise import gptq, scales
+from tamale_model.packing import first_not_sparse
+from tamale_model.quantise import gptq, scales, sparse
 from tamale_model.quantise.method import GROUP_SIZES, Inputs, Method, quantise_matrix
 from tamale_model.quantise.scales import Levels
 
@@ -290,9 +292,80 @@ def test_degenerate_inputs():
         assert result.values[6:, :20].any()
 
 
+def is_sparse(values):
+    return first_not_sparse(values) is None and np.abs(values).max() == 1
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("group_size", [0, 64])
+def test_sparse_rounding(seed, group_size):
+    weights, _, _, hessian = case(seed, k=192)
+    values = sparse.nearest(weights)
+    assert is_sparse(values)
+    quads = np.abs(weights).reshape(24, -1, 4)
+    assert np.array_equal(values.reshape(quads.shape) == 0, quads == quads.min(axis=2)[..., None])
+    assert np.array_equal(values[values != 0], np.sign(weights)[values != 0])
+    scales_ = sparse.mean_scales(weights, values, group_size, np.ones(192))
+    kept = scales.grouped(np.abs(weights) * (values != 0), group_size).sum(axis=2)
+    assert np.allclose(scales_, kept / (0.75 * (group_size or 192)))
+
+    def lost(found):
+        return error(weights, found, scales_, hessian, group_size)
+
+    aware = sparse.solve(weights, scales_, group_size, hessian)
+    better = sparse.descend(weights, aware, scales_, group_size, hessian)
+    best = sparse.descend(weights, aware, scales_, group_size, hessian, passes=8)
+    assert is_sparse(aware) and is_sparse(better) and is_sparse(best)
+    assert lost(best) <= lost(better) < lost(aware) < 0.9 * lost(values)
+
+
+def test_sparse_descent_finds_the_best_quad():
+    weights, _, _, hessian = case(5, k=4)
+    scales_ = sparse.mean_scales(weights, sparse.nearest(weights), 0, np.ones(4))
+    found = sparse.descend(weights, sparse.nearest(weights), scales_, 0, hessian)
+    for row in range(len(weights)):
+        costs = {
+            trits: gptq.output_error(weights[row : row + 1] - scales_[row] * [trits], hessian)
+            for trits in SPARSE_CODES["s34"].decode
+        }
+        assert costs[tuple(found[row].tolist())] == min(costs.values())
+
+
+def test_sparse_matrix():
+    linear, x = matrix(6)
+    linear = FloatLinear(linear.weights[:, :148])
+    method = Method.of_sparse(0)
+    inputs_ = Inputs(x[:, :148].T @ x[:, :148] / len(x), method)
+    result, lost = quantise_matrix(linear, method, inputs_)
+    plain, _ = quantise_matrix(linear, method.plain())
+    assert is_sparse(result.values) and is_sparse(plain.values)
+    assert result.planes == plain.planes == 1
+    assert lost < gptq.output_error(
+        linear.weights - plain.dequantised(), inputs_.measured
+    ) / gptq.output_error(linear.weights, inputs_.measured)
+    # Zeros, and trits that are there already.
+    weights = linear.weights.copy()
+    weights[0] = weights[:, 8:12] = 0
+    result, _ = quantise_matrix(FloatLinear(weights), method, inputs_)
+    assert is_sparse(result.values) and not result.dequantised()[0].any()
+    again, _ = quantise_matrix(plain, method, inputs_)
+    assert is_sparse(again.values)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: dataclasses.replace(Method.of_trits(2), sparse=True), "have one trit, not 2"),
+        (
+            lambda: quantise_matrix(matrix(1)[0], Method.of_sparse(0).plain()),
+            "rows of 150 weights are no whole groups of 4; 3:4 sparse codes need that$",
+        ),
+        (
+            lambda: quantise_matrix(
+                FloatLinear(np.ones((2, 100), np.float32)), Method.of_sparse(64).plain()
+            ),
+            "rows of 100 weights are no whole groups of 64; .*so share scales by rows",
+        ),
         (lambda: Method.of_trits(6), "1 to 5 trits, not 6"),
         (lambda: Method.of_trits(0), "1 to 5 trits, not 0"),
         (lambda: Method.of_trits(3, 100), "groups of 100 weights are not known to the device"),

@@ -63,8 +63,9 @@ def add(subparsers):
         "configuration with sparse_code; takes ternary checkpoints too",
     )  # fmt: skip
     parser.add_argument(
-        "--group", choices=_GROUPS, default="128",
-        help="weights along a row that share a scale (default: 128)",
+        "--group", choices=_GROUPS,
+        help="weights along a row that share a scale (default: 128; with --sparse row, because "
+        "scales of groups cost more than it saves)",
     )  # fmt: skip
     parser.add_argument(
         "--text", action="append", metavar="FILE",
@@ -147,6 +148,7 @@ def _check(args):
         raise ValueError("--report needs held-out text; leave --held-out as it is")
     if args.sparse and args.trits not in (None, 1):
         raise ValueError(f"--sparse weights have one trit, not {args.trits}; leave --trits out")
+    args.group = args.group or ("row" if args.sparse else "128")
     args.trits = 1 if args.sparse else 3 if args.trits is None else args.trits
     if args.sparse and args.report:
         raise ValueError("--report of --sparse takes no numbers of trits; leave them out")
