@@ -210,9 +210,10 @@ _LAYOUT = {
     # candidate lists instead.
     # KEYS: tiles is ceil((position+1)/tile_rows). VALUES: blocks is ceil((position+1)/tile_k),
     # else 1.
-    # sparse (LINEAR, one plane, hardware with a sparse code): the trits of a group are in that
-    # code, and its K steps lie in beats without gaps as `tamale.gearing` says: number n of a step,
-    # five bits from bit 5 n on, is number n % (tile_k / 4) of row n // (tile_k / 4).
+    # sparse (hardware with a sparse code): the trits of a group are in that code, of one plane
+    # whatever planes says, and its K steps lie in beats without gaps as `tamale.gearing` says:
+    # number n of a step, five bits from bit 5 n on, is number n % (tile_k / 4) of row
+    # n // (tile_k / 4).
     Op.MATVEC: (
         ("dst", _ADDRESS),
         ("vector_stride", _ADDRESS),

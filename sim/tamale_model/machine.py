@@ -300,6 +300,7 @@ class Machine:
         scaled, aux, to_candidates, source, head, fence, sparse,
     ):  # fmt: skip
         config, slot = self.config, self._now
+        planes = 1 if sparse else planes
         if vectors_slot:
             vectors, vector_stride = len(self._job.slots), self.slot_stride
         blocks = 1

@@ -31,6 +31,7 @@ CONFIGS = {
         bus_width=128,
         tile_rows=8,
         code="t4",
+        sparse_code="s34",
         vectors=5,
         max_context=500,
         program_commands=100,
@@ -121,6 +122,10 @@ def descriptors(config, program, job, a):
             tiles = position // config.tile_rows + 1 if source == Source.KEYS else f["tiles"]
             blocks = position // config.tile_k + 1 if source == Source.VALUES else 1
             group = f["planes"] * f["steps"]
+            if config.sparse and f["sparse"]:
+                # Five bits for four weights.
+                bits = f["steps"] * config.tile_rows * config.tile_k // 4 * 5
+                group = -(-bits // config.bus_width)
             if f["scaled"]:
                 group += (2 if f["aux"] else 1) * -(-config.tile_rows * 2 // bytes_)
             beats = blocks * tiles * f["groups"] * group
@@ -145,11 +150,13 @@ def descriptors(config, program, job, a):
             yield address & 0xFFFFFFFF, beats & 0xFFFFFFFF
 
 
-def reads(word):
+def reads(config, word):
     """Whether a command reads anything from the stream."""
     op, fields = isa.decode(word)
     if op is Op.MATVEC:
         group = fields["planes"] * fields["steps"] or fields["scaled"]
+        if config.sparse and fields["sparse"]:
+            group = fields["steps"] or fields["scaled"]
         return bool(
             group and fields["groups"] and (fields["tiles"] or fields["source"] == Source.KEYS)
         )
@@ -246,7 +253,7 @@ def add_stand_ins(simulator, bench, rng, log, slow=True):
             for _ in range(rng.randrange(4) if slow else 0):
                 await ctx.tick()
             # Data that nobody asked for do not come.
-            state["reads"] += reads(payload.command)
+            state["reads"] += reads(bench.config, payload.command)
             while len(log["descriptors"]) < state["reads"]:
                 await ctx.tick()
             ctx.set(port.done.result, result)
@@ -356,6 +363,7 @@ BUGS = [
     (sequencer, "(length, length, entry.blocks + 1,", "(length, length, entry.blocks,"),
     (sequencer, "blocked = fence & (pending != 0)", "blocked = 0"),
     (sequencer, "+ words_a_beat - 1)", ")"),
+    (sequencer, "+ gearing.beat - 1) >>", ") >>"),
     (sequencer, "2 * config.scale_beats", "config.scale_beats"),
     (sequencer, "pointer.eq(addresses.sweep_base)", "pointer.eq(pointer)"),
     (sequencer, "self.read.slot.eq(issue.slot)", "self.read.slot.eq(0)"),
@@ -456,7 +464,7 @@ def check_random_program(name, seed):
     written = order = 0
     for _, item in items:
         written += item[1] is Op.KVWRITE
-        if item[1] in (Op.LOAD, Op.SLOAD, Op.MATVEC) and reads(item[3]):
+        if item[1] in (Op.LOAD, Op.SLOAD, Op.MATVEC) and reads(config, item[3]):
             if item[2]["fence"]:
                 assert log["kv_done"][order] >= written
             order += 1

@@ -219,12 +219,15 @@ class TernaryArray(wiring.Component):
         block_count = select_next(
             m, platform, values, issue.blocks, Const(0), bound, carry=Const(1), name="block_count"
         )
+        depth = field("planes")
+        if config.sparse:
+            depth = Mux(field("sparse"), 1, depth)
         with m.If(phase == _Phase.IDLE):
             m.d.sync += [
                 vectors.eq(Mux(field("vectors_slot"), issue.slots, field("vectors"))),
                 empty.eq(
                     (field("steps") == 0)
-                    | (field("planes") == 0)
+                    | (depth == 0)
                     | (field("groups") == 0)
                     | (~keys & (field("tiles") == 0))
                 ),
@@ -240,7 +243,7 @@ class TernaryArray(wiring.Component):
                 block_base.eq(field("act")),
             ]
             steps.load(field("steps"))
-            planes.load(field("planes"))
+            planes.load(depth)
             groups.load(field("groups"))
             tiles.load(tile_count)
             blocks.load(block_count)
