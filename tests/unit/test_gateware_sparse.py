@@ -2,11 +2,13 @@
 
 import itertools
 import random
+from pathlib import Path
 
 import pytest
 from amaranth.sim import Simulator
 from tamale.codes import PAIRS, SPARSE_CODES
 from tamale.config import Config
+from tamale.gateware import sparse
 from tamale.gateware.activation import pair_places
 from tamale.gateware.sparse import Gearbox, RowDecoder
 from tamale.gateware.trits import SparseDecoder
@@ -52,10 +54,14 @@ def test_no_gearing(beat_bits, step_bits):
 @pytest.mark.gates("sparse")
 @pytest.mark.parametrize(("beat_bits", "step_bits"), SIZES[:3])
 def test_gearbox(beat_bits, step_bits):
-    gearing, seed = Gearing(beat_bits, step_bits), random.getrandbits(32)
+    check_gearbox(Gearbox, Gearing(beat_bits, step_bits), random.getrandbits(32))
+
+
+def check_gearbox(gearbox, gearing, seed):
     print("seed", seed)
     rng, size = random.Random(seed), gearing.symbol_bits
-    dut = Gearbox(gearing)
+    beat_bits, step_bits = gearing.beat * size, gearing.step * size
+    dut = gearbox(gearing)
 
     async def bench(ctx):
         for steps in (1, 2, 3, 5, 40, 4, 33, 1, 67):
@@ -114,9 +120,12 @@ def test_decoder():
 @pytest.mark.parametrize("changes", [{}, {"code": "t4"}, {"bus_width": 64, "tile_rows": 2}])
 def test_row_decoder(changes):
     """Every code point beside every other."""
-    config = Config(**({"tile_rows": 1, "sparse_code": "s34"} | changes))
+    check_row_decoder(RowDecoder, Config(**({"tile_rows": 1, "sparse_code": "s34"} | changes)))
+
+
+def check_row_decoder(decoder, config):
     code, count, rng = config.sparse, config.tile_k // 4, random.Random(1)
-    dut = RowDecoder(config)
+    dut = decoder(config)
 
     async def bench(ctx):
         for first in range(count - 1):
@@ -129,6 +138,32 @@ def test_row_decoder(changes):
                     assert take(found) == (trits[a], 0 if b is None else trits[b])
 
     simulate(dut, bench)
+
+
+#: Deliberate bugs: (text, what it becomes).
+BUGS = [
+    ("n % surplus", "(n + 1) % surplus"),
+    ("held.eq(0)", "held.eq(held)"),
+    ("Mux(held[n], beat[n], after)", "after"),
+    ("Mux(held[n], kept[n], beat[n])", "beat[n]"),
+    ("Mux(self.full, kept[n + step], after)", "after"),
+    ("with m.If(self.take):", "with m.If(self.take | self.full):"),
+    ("held[step - 1]", "held[step]"),
+    ("second % QUAD:", "first is not None:"),
+    ("quad.nonzero[place % QUAD]", "1"),
+    ("word_select(n, code.bits)", "word_select(0, code.bits)"),
+]
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=[bug[1][:30] for bug in BUGS])
+def test_deliberate_bugs_are_seen(bug):
+    source = Path(sparse.__file__).read_text()
+    assert bug[0] in source, "the bug does not fit the source any more"
+    changed = {"__name__": sparse.__name__}
+    exec(compile(source.replace(*bug), sparse.__file__, "exec"), changed)
+    with pytest.raises((AssertionError, IndexError)):
+        check_gearbox(changed["Gearbox"], Gearing(32, 25), 1)
+        check_row_decoder(changed["RowDecoder"], Config(tile_rows=1, sparse_code="s34"))
 
 
 def test_wrong_code():
