@@ -363,7 +363,7 @@ BUGS = [
     (sequencer, "(length, length, entry.blocks + 1,", "(length, length, entry.blocks,"),
     (sequencer, "blocked = fence & (pending != 0)", "blocked = 0"),
     (sequencer, "+ words_a_beat - 1)", ")"),
-    (sequencer, "+ gearing.beat - 1) >>", ") >>"),
+    (sequencer, "saved = surplus >>", "saved = (surplus + gearing.beat - 1) >>"),
     (sequencer, "2 * config.scale_beats", "config.scale_beats"),
     (sequencer, "pointer.eq(addresses.sweep_base)", "pointer.eq(pointer)"),
     (sequencer, "self.read.slot.eq(issue.slot)", "self.read.slot.eq(0)"),

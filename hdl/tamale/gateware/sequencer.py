@@ -111,7 +111,11 @@ class StreamWalker(wiring.Component):
         trits = planes * steps
         if config.sparse:
             gearing = config.gearing
-            whole = (steps * gearing.step + gearing.beat - 1) >> exact_log2(gearing.beat)
+            # Steps, less what the surplus of the beats saves. It is 2**n - 1 for every code of
+            # bytes, so that a subtraction multiplies, where Yosys would take a DSP block.
+            surplus = (steps << exact_log2(gearing.surplus + 1)) - steps
+            saved = surplus >> exact_log2(gearing.beat)
+            whole = (steps - saved)[: len(steps)]
             trits = Mux(field(command, Op.MATVEC, "sparse"), whole, trits)
         m.d.sync += [entry.eq(self.job.entry), body.eq(trits)]
 
