@@ -13,11 +13,12 @@ from tamale_model.explore import world
 __all__ = ["FABRICS", "Area", "Device", "Fabric", "estimate", "misfits", "require_fit"]
 
 #: LUT4 of a design without registers, and of a register bit: fitted, see `estimate`.
-_LUT4_BASE, _LUT4_BIT = 2800, 1.064
+_LUT4_BASE, _LUT4_BIT = 400, 1.2
 #: Flip-flops of a register bit: some are constant, or equal to others.
 _FF_BIT = 0.99
-#: Memories of up to so many bits become LUT RAM; those that are only read, LUT4 like any logic.
-_LUT_RAM_BITS, _LUT_ROM_BITS = 2048, 4096
+#: Memories of up to so many bits become LUT RAM; those that are only read, by several readers, LUT4
+#: like any logic.
+_LUT_RAM_BITS, _LUT_ROM_BITS = 1600, 4096
 #: A larger part of the LUT4 does not route, or slowly.
 _ROUTABLE = 0.9
 
@@ -117,7 +118,8 @@ def estimate(rtlil, cpu, fabric):
     ):
         bits += int(match[1])
     for width, words, reads, written in _memories(rtlil):
-        small = width * words <= (_LUT_RAM_BITS if written else _LUT_ROM_BITS)
+        most = _LUT_ROM_BITS if not written and reads > 1 else _LUT_RAM_BITS
+        small = width * words <= most
         if small and (fabric.lut_ram or not written):
             lut_ram += written * reads * -(-width // 4) * -(-words // 16)
         else:

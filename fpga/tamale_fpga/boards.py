@@ -66,6 +66,10 @@ BOARDS = {
         Board("ulx3s-85f", _ULX3S.format("85F"), "ulx3s", "32 MB SDRAM, 16 bits"),
         Board("ulx3s-45f", _ULX3S.format("45F"), "ulx3s", "32 MB SDRAM, 16 bits"),
         Board(
+            "icepi-zero", "tamale_fpga.platforms:IcepiZero", "icepi-zero",
+            "32 MB SDRAM, 16 bits",
+        ),
+        Board(
             "icebreaker", "amaranth_boards.icebreaker:ICEBreakerPlatform", "ice40_generic",
             "16 MB flash, 128 KiB on chip", "ice40",
         ),

@@ -145,7 +145,8 @@ def place_and_route(top, directory, platform, *, seed, stem, options=()):
         Whose device and package it is.
     seed : int
     stem : str
-        Of the files that are written: ``<stem>.report.json``, and what the options ask for.
+        Of the files that are written: ``<stem>.report.json``, ``<stem>.log`` and what the options
+        ask for.
     options : sequence of str
         More of nextpnr's.
 
@@ -161,7 +162,7 @@ def place_and_route(top, directory, platform, *, seed, stem, options=()):
             _SIZES[platform.device], "--package", _PACKAGES[platform.package],
             "--speed", platform.speed, "--json", f"{top}.json", "--lpf", f"{top}.lpf",
             "--router", "router2", "--seed", str(seed), "--timing-allow-fail", "--report", report,
-            *options, "-q",
+            "--log", f"{stem}.log", *options, "-q",
         ],
         directory,
     )  # fmt: skip

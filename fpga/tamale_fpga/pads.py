@@ -56,7 +56,12 @@ class SdramPads(wiring.Component):
             "dqm": pins.dqm,
         }
         for name, value in outputs.items():
-            if not hasattr(ports, name):  # some boards tie clock enable or chip select
+            if not hasattr(ports, name):
+                if name not in ("clk_en", "cs"):  # which some boards tie
+                    raise ValueError(
+                        f"the board's SDRAM has no {name!r} pins, which the controller needs (dqm: "
+                        "to write single bytes); use another board"
+                    )
                 continue
             m.submodules[name] = pad = io.FFBuffer("o", getattr(ports, name))
             m.d.comb += pad.o.eq(value)

@@ -1,11 +1,15 @@
 """Builds for boards: clocks, fit, stages that are kept, reports. No tool runs here."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
+from amaranth.lib import io
 from tamale import config as configuration
+from tamale.gateware.sdram import IS42S16160G_7
 from tamale_fpga import area, boards, build, clocks, report
 from tamale_fpga.area import Area
+from tamale_fpga.pads import SdramPads
 
 
 @pytest.mark.parametrize(
@@ -59,13 +63,13 @@ module \\top
 end
 """
     result = area.estimate(rtlil, "vexriscv-min", area.FABRICS["ecp5"])
-    assert result.ebr == 2 + 2 * 2 + 2
+    assert result.ebr == 2 + 2 * 2 + 1 + 2
     bare = area.estimate(rtlil.replace("wr_v2", "rd_v2"), "vexriscv-min", area.FABRICS["ecp5"])
     assert result.lut4 == bare.lut4 + 6 * 3
     assert result.ff == round(0.99 * 1234) + 928
     # No LUT RAM: what is written takes block RAM, which is smaller there.
     ice40 = area.estimate(rtlil, "vexriscv-min", area.FABRICS["ice40"])
-    assert ice40.ebr == 8 + 2 * 8 + 1 + 2 and ice40.lut4 == bare.lut4
+    assert ice40.ebr == 8 + 2 * 8 + 1 + 1 + 2 and ice40.lut4 == bare.lut4
 
 
 @pytest.mark.parametrize(
@@ -88,6 +92,14 @@ def test_presets_of_boards():
         if board.family == "ecp5":
             assert config.board == board.name
             clocks.pll(int(platform.default_clk_frequency), config.clock_hz, config.cpu_clock_hz)
+
+
+def test_sdram_without_masks_is_refused():
+    """Boards may tie clock enable and chip select; bytes are written by masks."""
+    widths = {"ras": 1, "cas": 1, "we": 1, "ba": 2, "a": 13}
+    ports = SimpleNamespace(**{n: io.SimulationPort("o", bits) for n, bits in widths.items()})
+    with pytest.raises(ValueError, match="SDRAM has no 'dqm' pins, .*single bytes"):
+        SdramPads(IS42S16160G_7, ports).elaborate(None)
 
 
 def test_stages_are_kept(tmp_path):
@@ -122,7 +134,7 @@ def test_seed_of_the_bitstream():
 
 
 def test_unknown_board():
-    with pytest.raises(ValueError, match="unknown board 'x'; known: ulx3s-85f, ulx3s-45f"):
+    with pytest.raises(ValueError, match="unknown board 'x'; known: ulx3s-85f, ulx3s-45f, "):
         boards.find("x")
 
 
