@@ -104,6 +104,11 @@ def test_overrides(tmp_path, known):
         ("[workloads.dense-7b.attention]\nkv_heads = 5", "32 heads do not share 5 KV heads"),
         ("[workloads.moe-20b.feed_forward]\nactive = 200", "200 of 128 experts are active"),
         ("[workloads.dense-7b.trits]\nweights = 6", "trits.weights = 6; use 1 to 5"),
+        ("[workloads.dense-7b.trits]\nsparse = 2", "trits.sparse = 2; use 0 to 1"),
+        (
+            "[workloads.dense-7b.trits]\nsparse = 1\nweights = 3",
+            "sparse weights have one trit, not trits.weights = 3",
+        ),
         ("[workloads.a]\nbase = 'b'", "a starts from 'b', which is not known"),
         ("x = ", "is not valid TOML"),
     ],
@@ -151,7 +156,7 @@ def test_demonstration_is_what_inspect_reads(known):
     assert moved["attention"] + moved["dense"] == weights
     assert moved["head"] == model.head.size
     assert card.sub_norms
-    assert card.trits == {"weights": 1, "head": 5, "group": 0}
+    assert card.trits == {"weights": 1, "head": 5, "group": 0, "sparse": 0}
     path = known.workload(str(demonstration()))
     assert path.weights() == card.weights()
 
@@ -179,6 +184,24 @@ def test_storage_of_a_configuration(known):
     path_b = dataclasses.replace(card, trits={"weights": 3, "head": 5, "group": 0})
     assert performance.storage_of(config.replace(code="t4"), path_b).weights > 6
     assert path_b.storage.weights == pytest.approx(3 * card.storage.weights)
+
+
+def test_sparse_weights(tmp_path, known):
+    mine = assume(
+        tmp_path, '[workloads.lean]\nbase = "bitnet-2b-4t"\n[workloads.lean.trits]\nsparse = 1\n'
+    )
+    lean, dense = mine.workload("lean"), known.workload("bitnet-2b-4t")
+    assert lean.storage.weights / dense.storage.weights == pytest.approx(1.25 / 1.6)
+    assert lean.storage.head == dense.storage.head and "of 1.25 bits" in lean.storage.name
+    platform = known.platform("appliance-28nm-4gb")
+    config = design.reference(platform, known, dense, positions=512)
+    small = design.reference(platform, mine, lean, positions=512)
+    assert (config.sparse_code, small.sparse_code) == ("none", "s34")
+    assert small.tile_k % 4 == 0
+    assert performance.storage_of(small, lean).weights == lean.storage.weights
+    assert performance.storage_of(config, lean).weights == dense.storage.weights
+    faster = performance.predicted(small, lean, positions=64)
+    assert 0.7 < faster / performance.predicted(config, dense, positions=64) < 0.95
 
 
 def test_padding_is_what_was_measured(known):

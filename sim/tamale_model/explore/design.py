@@ -3,6 +3,7 @@
 import math
 
 from tamale import config as configuration
+from tamale.codes import QUAD
 from tamale.config import Config
 
 from tamale_model.explore.quantity import DataError
@@ -156,6 +157,8 @@ def fit_memories(config, workload, positions):
         max_context=max(64, context),
         scratchpad_elements=1 << 17,
         head_planes=workload.trits["head"],
+        # Wherever K steps are long enough for it.
+        sparse_code="s34" if workload.sparse and config.tile_k % QUAD == 0 else "none",
     )
     try:
         need = Layout(roomy, graph, survey, context).scratch_elements

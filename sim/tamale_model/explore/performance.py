@@ -62,6 +62,7 @@ def storage_of(config, workload):
     return Storage.trits(
         workload.trits["weights"], config.head_planes, config.key_planes, config.value_planes,
         bits=config.trit_code.bits_per_trit, group=workload.trits["group"], head_size=heads,
+        weight_bits=config.sparse.bits_per_trit if config.sparse and workload.sparse else None,
     )  # fmt: skip
 
 

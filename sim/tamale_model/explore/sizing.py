@@ -291,7 +291,8 @@ def search(asked, run, *, budget=96, progress=None):
 
 #: Fields that the engine depends on.
 _ENGINE = (
-    "bus_width", "code", "tile_rows", "vectors", "vu_width", "max_planes", "max_k", "max_context",
+    "bus_width", "code", "sparse_code", "tile_rows", "vectors", "vu_width", "max_planes", "max_k",
+    "max_context",
 )  # fmt: skip
 
 

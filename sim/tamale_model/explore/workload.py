@@ -26,7 +26,7 @@ _ATTENTION = {
 }
 _FEED_FORWARD = ("size", "dense_layers", "experts", "active", "shared", "expert_size")
 #: What a card's table of trits holds, when it is left out.
-_TRITS = {"weights": 1, "head": 5, "group": 0}
+_TRITS = {"weights": 1, "head": 5, "group": 0, "sparse": 0}
 _SIZES = ("layers", "hidden", "vocabulary", "context")
 
 
@@ -53,8 +53,9 @@ class Storage:
 
     @classmethod
     def trits(
-        cls, weights=1, head=5, key=3, value=3, *, bits=1.6, group=0, head_size=128, padding=1.003
-    ):
+        cls, weights=1, head=5, key=3, value=3, *, bits=1.6, weight_bits=None, group=0,
+        head_size=128, padding=1.003,
+    ):  # fmt: skip
         """Return what the device stores.
 
         Parameters
@@ -63,6 +64,8 @@ class Storage:
             Trits.
         bits : float
             Of a trit.
+        weight_bits : float, optional
+            Of a weight's, where they have a code of their own.
         group : int
             Weights that share a 16-bit scale; 0: a row or more, which is next to nothing.
         head_size : int
@@ -72,13 +75,15 @@ class Storage:
             (`tamale_model.bits`).
         """
         scale = 16 / group if group else 0
+        weight_bits = weight_bits or bits
         return cls(
-            weights=weights * bits * padding + scale,
+            weights=weights * weight_bits * padding + scale,
             head=head * bits * padding,
             embedding=8,
             key=key * bits + 16 / head_size,
             value=value * bits + 16 / head_size,
-            name=f"{weights} trit{'s' * (weights > 1)} of {bits:g} bits, cache of {key}/{value}",
+            name=f"{weights} trit{'s' * (weights > 1)} of {weight_bits:g} bits, "
+            f"cache of {key}/{value}",
         )
 
     @classmethod
@@ -109,7 +114,8 @@ class Workload:
     stated : dict
         What the publisher says: ``parameters`` and ``active``.
     trits : dict
-        Trits of ``weights`` and ``head``; ``group``: weights that share a scale, 0 for a row.
+        Trits of ``weights`` and ``head``; ``group``: weights that share a scale, 0 for a row;
+        ``sparse``: 1 if of every four weights along a row exactly one is zero.
     """
 
     name: str
@@ -133,9 +139,15 @@ class Workload:
         return Storage.trits(
             self.trits["weights"],
             self.trits["head"],
+            weight_bits=1.25 if self.sparse else None,
             group=self.trits["group"],
             head_size=self.attention.get("head_size", 128),
         )
+
+    @property
+    def sparse(self):
+        """Whether of every four weights along a row exactly one is zero."""
+        return bool(self.trits.get("sparse", 0))
 
     @property
     def experts(self):
@@ -293,7 +305,8 @@ class Workload:
         graph = self.graph()
         planes, group_size = self.trits["weights"], self.trits["group"]
         level = structure.GROUP if group_size else structure.TENSOR
-        plans = {name: structure.Plan(level, group_size, planes) for name in LINEARS}
+        plan = structure.Plan(level, group_size, planes, self.sparse)
+        plans = dict.fromkeys(LINEARS, plan)
         matrices = {name: _Bare(shape) for name, shape in shapes(graph).items()}
         norms = {name: None for name in ("query_norm", "key_norm")}
         sizes = {
@@ -404,9 +417,11 @@ def parse(name, data, *, file, user=False):
     for key, value in trits.items():
         if key not in _TRITS:
             fail(f"unknown key trits.{key}; known: {', '.join(_TRITS)}")
-        low, high = (0, 1 << 14) if key == "group" else (1, 5)
+        low, high = {"group": (0, 1 << 14), "sparse": (0, 1)}.get(key, (1, 5))
         if type(value) is not int or not low <= value <= high:
             fail(f"trits.{key} = {value!r}; use {low} to {high}")
+    if trits["sparse"] and trits["weights"] > 1:
+        fail(f"sparse weights have one trit, not trits.weights = {trits['weights']}")
     stated = {
         key: data[f"stated_{key}"] for key in ("parameters", "active") if f"stated_{key}" in data
     }
