@@ -98,7 +98,6 @@ def take(pair):
     return PAIRS[pair.choice + 4 * pair.negative] if pair.nonzero else (0, 0)
 
 
-@pytest.mark.gates("sparse")
 def test_decoder():
     code = SPARSE_CODES["s34"]
     dut = SparseDecoder(code)
