@@ -433,6 +433,22 @@ async def back_to_back(dut):
             await bench.run(fields, issue, beats_of(fields, issue, rng, None, np.array([0])))
 
 
+@cocotb.test(skip=CONFIG.sparse is None)
+async def sparse_lengths(dut):
+    """Groups of every length: the last K step needs a beat, or comes when there are no more."""
+    bench = start(dut)
+    rng = bench.rng
+    await bench.reset()
+    await bench.load(random_codes(rng))
+    for steps in range(1, CONFIG.gearing.beat + 2):
+        fields, issue = command(
+            rng, act=0, sparse=1, steps=steps, groups=1, tiles=2, scaled=0, aux=0, to_candidates=0,
+            source=Source.LINEAR,
+        )  # fmt: skip
+        beats = beats_of(fields, issue, rng, None, np.array([0]))
+        await bench.run(fields, issue, beats, stall=0.3 * (steps % 2))
+
+
 @cocotb.test()
 async def rounds_to_the_limit(dut):
     """Half a unit below 2**31: what rounds up must not overflow."""
