@@ -31,5 +31,6 @@ def run(name, arguments, directory):
     result = subprocess.run([command, *arguments], cwd=directory, capture_output=True, text=True)
     if result.returncode:
         tail = "\n".join((result.stdout + result.stderr).splitlines()[-15:])
-        raise ToolError(f"{name} failed:\n{tail}")
+        how = "failed" if result.returncode > 0 else f"was ended by signal {-result.returncode}"
+        raise ToolError(f"{name} {how}:\n{tail}")
     return result.stdout + result.stderr

@@ -7,7 +7,7 @@ import pytest
 from amaranth.lib import io
 from tamale import config as configuration
 from tamale.gateware.sdram import IS42S16160G_7
-from tamale_fpga import area, boards, build, clocks, report
+from tamale_fpga import area, boards, build, clocks, report, tools
 from tamale_fpga.area import Area
 from tamale_fpga.pads import SdramPads
 
@@ -100,6 +100,13 @@ def test_sdram_without_masks_is_refused():
     ports = SimpleNamespace(**{n: io.SimulationPort("o", bits) for n, bits in widths.items()})
     with pytest.raises(ValueError, match="SDRAM has no 'dqm' pins, .*single bytes"):
         SdramPads(IS42S16160G_7, ports).elaborate(None)
+
+
+def test_a_tool_that_was_killed_says_so(tmp_path):
+    with pytest.raises(tools.ToolError, match="^bash was ended by signal 15:"):
+        tools.run("bash", ["-c", "kill -TERM $$"], tmp_path)
+    with pytest.raises(tools.ToolError, match="^bash failed:\nno$"):
+        tools.run("bash", ["-c", "echo no; exit 3"], tmp_path)
 
 
 def test_stages_are_kept(tmp_path):
