@@ -12,12 +12,11 @@ _PLAIN = {"CLKMUX": "CLK", "CEMUX": "1", "REGSET": "RESET", "GSR": "DISABLED"}
 
 
 def _is_plain(cell):
-    """Whether a register has neither a reset nor an enable."""
+    """Whether a register has neither a reset nor an enable: CEMUX says whether its pin matters."""
     parameters, wires = cell["parameters"], cell["connections"]
     return (
         all(parameters.get(name, value).strip() == value for name, value in _PLAIN.items())
         and wires.get("LSR", ["0"])[0] in ("0", "x")
-        and wires.get("CE", ["1"])[0] in ("1", "x")
         and len(wires.get("DI", ())) == 1
     )
 

@@ -205,11 +205,11 @@ class TernaryArray(wiring.Component):
         spacing = Signal(range(max(longest, group_spacing(config))))
         address, group_base, block_base = (Signal(bound - 1) for _ in range(3))
         # Not inside the If below: Icarus leaves such an output unknown until its condition changes.
-        m.d.comb += [
-            self.unit.issue.ready.eq(phase == _Phase.IDLE),
-            drain.start.eq(phase == _Phase.SETUP),
-        ]
-        settle = Signal(range(_SETTLE_CYCLES))
+        m.d.comb += self.unit.issue.ready.eq(phase == _Phase.IDLE)
+        settle, starting = Signal(range(_SETTLE_CYCLES)), Signal()
+        # A register, for it goes far: high in SETUP.
+        m.d.comb += drain.start.eq(starting)
+        m.d.sync += starting.eq((phase == _Phase.SETTLE) & (settle == 0))
         keys = field("source") == Source.KEYS.value
         values = field("source") == Source.VALUES.value
         position = issue.position >> exact_log2(config.tile_rows)
