@@ -87,6 +87,6 @@ def test_vectors(monkeypatch, matrix):
 
 def test_engines_of_a_preset():
     engines = engine.configurations(configuration.load("ulx3s"))
-    assert list(engines) == ["20 x 8", "20 x 4", "80 x 1"]
+    assert list(engines) == ["20 x 4", "20 x 8", "80 x 1"]
     assert {e.vectors for e in engines.values()} == {8, 4, 1}
     assert bench._PARTS.keys() == {"memory", "vectors", "decode", "context", "engine"}

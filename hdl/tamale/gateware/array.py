@@ -1,6 +1,6 @@
 """The ternary array: MATVEC of the command format, a beat of trits per cycle."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
@@ -77,14 +77,20 @@ _SETTLE_CYCLES = 8
 FIRST_BEAT = _SETTLE_CYCLES + 2
 
 
-class _Phase(enum.Enum, shape=3):
-    IDLE = 0
-    SETUP = 1
-    WEIGHTS = 2
-    SCALES = 3
-    AUX = 4
-    FLUSH = 5
-    SETTLE = 6  # sums of the last codes are still being written
+class _Phase(enum.Enum, shape=7):
+    """What the walk over a command does; a bit each, for many ask for one of them."""
+
+    IDLE = 1
+    SETUP = 2
+    WEIGHTS = 4
+    SCALES = 8
+    AUX = 16
+    FLUSH = 32
+    SETTLE = 64  # sums of the last codes are still being written
+
+    def now(self, phase):
+        """Return whether a signal has this value."""
+        return Value.cast(phase)[exact_log2(self.value)]
 
 
 class TernaryArray(wiring.Component):
@@ -186,7 +192,7 @@ class TernaryArray(wiring.Component):
             offset, width = offsets[name]
             return issue.command[offset : offset + width]
 
-        phase = Signal(_Phase)
+        phase = Signal(_Phase, init=_Phase.IDLE)
         step = Signal(_StepLayout)
         # Steps and blocks are bounded by activation memory: they visit a step of it at most once.
         bound = config.act_steps.bit_length()
@@ -205,11 +211,11 @@ class TernaryArray(wiring.Component):
         spacing = Signal(range(max(longest, group_spacing(config))))
         address, group_base, block_base = (Signal(bound - 1) for _ in range(3))
         # Not inside the If below: Icarus leaves such an output unknown until its condition changes.
-        m.d.comb += self.unit.issue.ready.eq(phase == _Phase.IDLE)
+        m.d.comb += self.unit.issue.ready.eq(_Phase.IDLE.now(phase))
         settle, starting = Signal(range(_SETTLE_CYCLES)), Signal()
         # A register, for it goes far: high in SETUP.
         m.d.comb += drain.start.eq(starting)
-        m.d.sync += starting.eq((phase == _Phase.SETTLE) & (settle == 0))
+        m.d.sync += starting.eq(_Phase.SETTLE.now(phase) & (settle == 0))
         keys = field("source") == Source.KEYS.value
         values = field("source") == Source.VALUES.value
         position = issue.position >> exact_log2(config.tile_rows)
@@ -222,7 +228,7 @@ class TernaryArray(wiring.Component):
         depth = field("planes")
         if config.sparse:
             depth = Mux(field("sparse"), 1, depth)
-        with m.If(phase == _Phase.IDLE):
+        with m.If(_Phase.IDLE.now(phase)):
             m.d.sync += [
                 vectors.eq(Mux(field("vectors_slot"), issue.slots, field("vectors"))),
                 empty.eq(
@@ -250,13 +256,13 @@ class TernaryArray(wiring.Component):
             m.d.sync += settle.eq(_SETTLE_CYCLES - 1)
             with m.If(self.unit.issue.valid):
                 m.d.sync += phase.eq(_Phase.SETTLE)
-        with m.If(phase == _Phase.SETTLE):
+        with m.If(_Phase.SETTLE.now(phase)):
             m.d.sync += settle.eq(settle - 1)
             with m.If(settle == 0):
                 for counter in (steps, planes, groups, tiles, blocks):
                     counter.advance()
                 m.d.sync += phase.eq(_Phase.SETUP)
-        with m.If(phase == _Phase.SETUP):
+        with m.If(_Phase.SETUP.now(phase)):
             # The counters are at their first pass.
             # A drain starts when its sums land and never waits. So it is enough to keep two groups
             # as far apart as a drain is long; or a few cycles, where the queue of scales is short
@@ -284,7 +290,7 @@ class TernaryArray(wiring.Component):
         if config.sparse:
             m.submodules.gearbox = gearbox = Gearbox(config.gearing)
             sparse = Signal()
-            with m.If(phase == _Phase.IDLE):
+            with m.If(_Phase.IDLE.now(phase)):
                 m.d.sync += sparse.eq(field("sparse"))
             drained, there = wanted, (self.i.valid | gearbox.full) & wanted
             wanted, trits = wanted & ~gearbox.full, gearbox.step
@@ -298,15 +304,15 @@ class TernaryArray(wiring.Component):
             room.eq(Mux(job.to_candidates, ~outstanding, over)),
             self.i.ready.eq(
                 Mux(
-                    phase == _Phase.WEIGHTS,
+                    _Phase.WEIGHTS.now(phase),
                     wanted,
-                    (phase == _Phase.SCALES) | (phase == _Phase.AUX),
+                    _Phase.SCALES.now(phase) | _Phase.AUX.now(phase),
                 )
             ),
             self.beat.eq(self.i.ready & self.i.valid),
             self.stall_input.eq(self.i.ready & ~self.i.valid),
-            self.stall_drain.eq((phase == _Phase.WEIGHTS) & ~drained & self.i.valid),
-            taking.eq(there & (phase == _Phase.WEIGHTS)),
+            self.stall_drain.eq(_Phase.WEIGHTS.now(phase) & ~drained & self.i.valid),
+            taking.eq(there & _Phase.WEIGHTS.now(phase)),
         ]
         with m.If(~over):
             m.d.sync += [pause.eq(pause - 1), over.eq(pause == 1)]
@@ -341,7 +347,7 @@ class TernaryArray(wiring.Component):
         finishing = Signal()
         again, back = Signal(), Signal()
         m.d.comb += [
-            again.eq((phase == _Phase.SETUP) | (group_end & groups.last & ~tiles.last)),
+            again.eq(_Phase.SETUP.now(phase) | (group_end & groups.last & ~tiles.last)),
             back.eq(again | (steps.last & ~planes.last)),
         ]
         # Go on, or back to the beginning of the group or of the block.
@@ -349,7 +355,7 @@ class TernaryArray(wiring.Component):
             m, platform, back, Mux(again, block_base, group_base), address, len(address),
             carry=~back, name="following",
         )  # fmt: skip
-        with m.If(taking | (phase == _Phase.SETUP)):
+        with m.If(taking | _Phase.SETUP.now(phase)):
             m.d.sync += address.eq(following)
             with m.If(group_end | again):
                 m.d.sync += group_base.eq(following)
@@ -380,7 +386,7 @@ class TernaryArray(wiring.Component):
         scales_done = self._collect_scales(m, drain, phase, aux, next_phase)
         m.d.comb += closing.eq((taking & group_end & ~scaled) | scales_done)
 
-        m.d.comb += self.unit.done_valid.eq((phase == _Phase.FLUSH) & (drain.finished | nothing))
+        m.d.comb += self.unit.done_valid.eq(_Phase.FLUSH.now(phase) & (drain.finished | nothing))
         with m.If(self.unit.done_valid):
             m.d.sync += phase.eq(_Phase.IDLE)
         return step, address, waiting, trits, sparse
@@ -389,8 +395,8 @@ class TernaryArray(wiring.Component):
         """Give the scales to the drain; return whether this beat is the last one of a group's."""
         config = self.config
         index, done = Signal(range(max(config.scale_beats, 2))), Signal()
-        auxiliary = phase == _Phase.AUX
-        here = (phase == _Phase.SCALES) | auxiliary
+        auxiliary = _Phase.AUX.now(phase)
+        here = _Phase.SCALES.now(phase) | auxiliary
         m.d.comb += [
             drain.scales.eq(self.i.payload),
             # Auxiliary scales are dropped on the way to the candidate lists.

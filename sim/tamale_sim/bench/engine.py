@@ -4,28 +4,28 @@ from tamale_fpga.measure import measure as synthesise
 
 from ..runner import build_root
 
-__all__ = ["LEADING", "SEEDS", "configurations", "measure"]
+__all__ = ["SEEDS", "configurations", "measure"]
 
 #: Seeds whose slowest clock counts.
 SEEDS = 3
 
-#: Vectors of the engine whose area, speed and clock are in the table, on the bus of the preset.
-LEADING = 8
+#: Vectors of the other engine on the preset's bus.
+_MORE = 8
 
 
 def configurations(config):
     """Return the engines that are routed, by name: lanes x vectors.
 
-    With more vectors on the preset's bus; the preset's own; and of one vector, on the wide bus
-    that one vector is for.
+    The preset's own; with more vectors on the same bus; and of one vector, on the wide bus that
+    one vector is for.
 
     Parameters
     ----------
     config : Config
     """
     engines = [
-        config.replace(vectors=LEADING),
         config,
+        config.replace(vectors=_MORE),
         config.replace(vectors=1, bus_width=max(128, config.bus_width)),
     ]
     found = {}
@@ -67,7 +67,7 @@ def measure(config, progress=None):
             "mhz_by_seed": [entry["mhz"] for entry in found["routed"]],
             "multipliers_before_drain": _before_drain(found["multipliers"]),
         }
-    leading = next(name for name, engine in engines.items() if engine.vectors == LEADING)
+    leading = next(iter(engines))
     one = next(name for name, engine in engines.items() if engine.vectors == 1)
     row = rows[leading]
     decoder = block("decoder", config, area=True)

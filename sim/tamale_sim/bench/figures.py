@@ -61,7 +61,7 @@ FIGURES = (
     Figure(4, "bits_per_weight", "memory for a ternary weight, row scales", "bits", "1.603",
            1.61, 1.25, False),
     Figure(5, "decoder_lut4_per_weight", "trit decoder", "LUT4/weight", "28.8", 10, 6, False),
-    Figure(6, "lut4_per_mac", "engine, int8, 8 vectors", "LUT4/MAC", "50.8", 20, 15, False),
+    Figure(6, "lut4_per_mac", "engine of the preset, int8", "LUT4/MAC", "50.8", 20, 15, False),
     Figure(6, "lut4_per_mac_1", "engine, 1 vector", "LUT4/MAC", "63.6", 28, 22, False),
     Figure(7, "gmacs_per_klut4", "engine speed for its area", "GMAC/s/kLUT4", "1.74", 6, 10),
     Figure(8, "engine_mhz", "engine clock, worst of the seeds", "MHz", "75-92", 125, 160),
