@@ -9,15 +9,11 @@ __all__ = ["SEEDS", "configurations", "measure"]
 #: Seeds whose slowest clock counts.
 SEEDS = 3
 
-#: Vectors of the other engine on the preset's bus.
-_MORE = 8
-
 
 def configurations(config):
     """Return the engines that are routed, by name: lanes x vectors.
 
-    The preset's own; with more vectors on the same bus; and of one vector, on the wide bus that
-    one vector is for.
+    The preset's own; and of one vector, on the wide bus that one vector is for.
 
     Parameters
     ----------
@@ -25,7 +21,6 @@ def configurations(config):
     """
     engines = [
         config,
-        config.replace(vectors=_MORE),
         config.replace(vectors=1, bus_width=max(128, config.bus_width)),
     ]
     found = {}

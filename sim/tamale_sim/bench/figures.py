@@ -48,7 +48,7 @@ class Figure:
             return "not measured"
         if self.unit == "%":
             return f"{value:.1%}"
-        return f"{value:,.3g} {self.unit}".strip()
+        return f"{value:,.4g} {self.unit}".strip()
 
 
 #: The figures that `tamale bench` prints.
