@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 from tamale import config as configuration
+from tamale.codes import SPARSE_CODES
 
 from ..bench import baseline, decode, kept
 from ..bench.figures import FIGURES
@@ -118,7 +119,12 @@ def _memory(args, note):
     """Bits of memory per weight."""
     from tamale_model import bits
 
-    return {"bits_per_weight": bits.measure(configuration.load(args.config)).total}
+    config = configuration.load(args.config)
+    sparse = config.replace(sparse_code=next(iter(SPARSE_CODES)))
+    return {
+        "bits_per_weight": bits.measure(config).total,
+        "bits_per_weight_sparse": bits.measure(sparse, sparse=True).total,
+    }
 
 
 def _engine(args, note):
