@@ -27,7 +27,7 @@ _ISSUE_PLAIN, _ISSUE_SCALARS = 1, 2
 #: Cycles from one issue to the next that the prefetch takes, and for a loop command between them.
 _PREFETCH, _PREFETCH_LOOP = 5, 3
 #: From the end of a command with a reduction to the next issue that reads scalars.
-_NORMALISE = 7
+_NORMALISE = 8
 #: Cycles of the walker for a command without a descriptor.
 _WALK = 3
 _SCALAR = {
@@ -286,5 +286,5 @@ def _kvwrite(config, f, begin, memory):
     else:
         beats = pack = f["size"] // config.tile_rows * f["planes"]
     address = max(f["planes"], steps) + 30
-    done = begin + max(address, pack + 1) + 9
+    done = begin + max(address, pack + 1) + 10
     return done, done + beats * memory.cycles_per_beat + memory.latency + 10

@@ -22,6 +22,7 @@ from tamale.gateware.scratchpad import Scratchpad
 from tamale.gateware.sequencer import Activity, Executor, StreamWalker
 from tamale.gateware.vector import VectorUnit
 from tamale.soc.registers import RegisterFile
+from tamale.soc.wishbone import Slice
 
 __all__ = ["Accelerator"]
 
@@ -87,7 +88,9 @@ class Accelerator(wiring.Component):
         m = Module()
         config = self._config
         m.submodules.registers = regs = RegisterFile(self.block)
-        wiring.connect(m, wiring.flipped(self.bus), regs.bus)
+        m.submodules.slice = entrance = Slice(self.block.bus_signature())
+        wiring.connect(m, wiring.flipped(self.bus), entrance.bus)
+        wiring.connect(m, entrance.target, regs.bus)
 
         # Blocks with state of a job are reset together; those on the bus drain by themselves.
         reset = Signal()
@@ -321,8 +324,8 @@ class Accelerator(wiring.Component):
         """OR the ports of the units together; add the processor's reads between jobs."""
         width = self._config.vu_width
         lane_bits = width.bit_length() - 1
-        # The access after the one that sets the index may come two cycles later, so the memory is
-        # read in the cycle of the strobe and its answer passed on in the next.
+        # The access after the one that sets the index comes three cycles later at the earliest:
+        # the memory is read in the cycle of the strobe, its answer kept in the next.
         index, following, fresh = Signal(17), Signal(17), Signal()
         moved = regs.scratch_index.write_strobe | regs.scratch_value.read_strobe
         m.d.comb += following.eq(
@@ -335,7 +338,7 @@ class Accelerator(wiring.Component):
         lane = scratchpad.a.data[index[:lane_bits]] if lane_bits else scratchpad.a.data[0]
         with m.If(fresh):
             m.d.sync += held.eq(lane)
-        m.d.comb += regs.scratch_value.value.eq(Mux(fresh, lane, held))
+        m.d.comb += regs.scratch_value.value.eq(held)
 
         reads_a = [vector.a, array.scratch_read, writer.a]
         reads_b = [vector.b, writer.b]
@@ -400,12 +403,13 @@ class Accelerator(wiring.Component):
             Counter.JOBS: executor.complete,
         }
         events |= {counter: executor.activity == unit for counter, unit in activity.items()}
+        # A cycle late, all of them: what happens in a cycle is known at its end.
         for counter in Counter:
-            m.d.comb += counters.events[counter.value].eq(events[counter])
+            m.d.sync += counters.events[counter.value].eq(events[counter])
+        m.d.sync += counters.snapshot.eq(executor.complete)
         m.d.comb += self.events.eq(counters.events)
         m.d.comb += [
             counters.clear.eq(regs.control.clear_counters),
-            counters.snapshot.eq(executor.complete),
             counters.select.eq(regs.counter_select.index),
             counters.live.eq(regs.counter_select.live),
             regs.counter.value.eq(counters.value),

@@ -1,6 +1,6 @@
 """Queue of beats in block RAM, between a memory that cannot be stopped and a consumer that can."""
 
-from amaranth.hdl import Module, Shape, Signal
+from amaranth.hdl import Module, Mux, Shape, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -16,8 +16,8 @@ class BeatFifo(wiring.Component):
     read ever meets a write of the same word (no bypass logic).
 
     Throughput is one word per cycle on both sides at once. A word comes out three cycles after it
-    went in. The two words behind the storage count as room: ``i.ready`` goes low only at
-    ``depth`` words in storage.
+    went in. The three words behind the storage count as room: ``i.ready`` goes low only at
+    ``depth`` words in storage. Neither ``ready`` depends on the other side's signals of the cycle.
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ class BeatFifo(wiring.Component):
         Words in.
     o : ``Out(stream.Signature(shape))``
         Words out.
-    level : ``Out(range(depth + 3))``
-        Words that went in and did not come out yet.
+    level : ``Out(range(depth + 4))``
+        Words that went in and did not come out before the last cycle.
     clear : ``In(1)``
         Forgets every word, and a word that goes in during the same cycle.
 
@@ -51,7 +51,7 @@ class BeatFifo(wiring.Component):
             {
                 "i": In(stream.Signature(shape)),
                 "o": Out(stream.Signature(shape)),
-                "level": Out(range(depth + 3)),
+                "level": Out(range(depth + 4)),
                 "clear": In(1),
             }
         )
@@ -62,44 +62,54 @@ class BeatFifo(wiring.Component):
         width = Shape.cast(self._shape).width
         m.submodules.storage = storage = Memory(shape=width, depth=self._depth, init=[])
         write, read = storage.write_port(), storage.read_port(transparent_for=())
-        written, taken = Signal(range(self._depth)), Signal(range(self._depth))
-        stored = Signal(range(self._depth + 1))
+        # A bit more than addresses need tells a full storage from an empty one.
+        written, taken = Signal(range(2 * self._depth)), Signal(range(2 * self._depth))
 
-        latched, valid = Signal(), Signal()
-        payload = Signal(width)
-        push, fetch, pop = Signal(), Signal(), Signal()
-        move = Signal()
+        # Word of the storage's output register, word that is offered, and one behind it for the
+        # cycle in which the taker has said no and the storage does not know it yet.
+        latched, valid, kept = Signal(), Signal(), Signal()
+        payload, spare = Signal(width), Signal(width)
+        push, fetch, move, popped = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            self.i.ready.eq(stored != self._depth),
+            self.i.ready.eq((written ^ taken) != self._depth),
             push.eq(self.i.valid & self.i.ready),
             write.en.eq(push),
             write.addr.eq(written),
             write.data.eq(self.i.payload),
             self.o.valid.eq(valid),
             self.o.payload.eq(payload),
-            pop.eq(valid & self.o.ready),
-            move.eq(latched & (~valid | self.o.ready)),
-            fetch.eq((stored != 0) & (~latched | move)),
+            move.eq(latched & ~kept),
+            fetch.eq((written != taken) & (~latched | move)),
             read.en.eq(fetch),
             read.addr.eq(taken),
         ]
+        with m.If(push):
+            m.d.sync += written.eq(written + 1)
+        with m.If(fetch):
+            m.d.sync += taken.eq(taken + 1)
         m.d.sync += [
-            written.eq(written + push),
-            taken.eq(taken + fetch),
-            stored.eq(stored + push - fetch),
-            self.level.eq(self.level + push - pop),
+            popped.eq(valid & self.o.ready),
+            self.level.eq(self.level + push - popped),
             latched.eq(fetch | (latched & ~move)),
-            valid.eq(move | (valid & ~self.o.ready)),
         ]
+        with m.If(self.o.ready | ~valid):
+            m.d.sync += [
+                valid.eq(kept | move),
+                payload.eq(Mux(kept, spare, read.data)),
+                kept.eq(0),
+            ]
+        with m.Elif(move):
+            m.d.sync += kept.eq(1)
         with m.If(move):
-            m.d.sync += payload.eq(read.data)
+            m.d.sync += spare.eq(read.data)
         with m.If(self.clear):
             m.d.sync += [
                 written.eq(0),
                 taken.eq(0),
-                stored.eq(0),
                 self.level.eq(0),
+                popped.eq(0),
                 latched.eq(0),
                 valid.eq(0),
+                kept.eq(0),
             ]
         return m

@@ -154,7 +154,7 @@ class StreamReader(wiring.Component):
         credit = Signal(range(config.fifo_beats + 1), init=config.fifo_beats)
         in_flight = Signal(range(config.max_outstanding + 1))
         burst = splitter.o.payload
-        slot_free, room, issue, ended, pop = Signal(), Signal(), Signal(), Signal(), Signal()
+        slot_free, room, issue, ended, popped = Signal(), Signal(), Signal(), Signal(), Signal()
         compared, offered, full = Signal(), Signal(), Signal()
         m.d.sync += [
             compared.eq(offered & ~issue),
@@ -162,19 +162,20 @@ class StreamReader(wiring.Component):
             full.eq(in_flight == config.max_outstanding),
         ]
         m.d.comb += [
-            slot_free.eq(~full & (~memory.arvalid | memory.arready)),
+            # A cycle is lost between two bursts, which costs nothing while one has many beats.
+            slot_free.eq(~full & ~memory.arvalid),
             offered.eq(splitter.o.valid & ~stopped & ~self.clear),
             issue.eq(room & slot_free & offered),
             splitter.o.ready.eq(room & slot_free & ~stopped),
             self.fifo_full.eq(compared & slot_free & ~room & offered),
             ended.eq(memory.rvalid & memory.rlast),
-            pop.eq(self.o.valid & self.o.ready),
             memory.arsize.eq(beat_shift),
             memory.arburst.eq(axi.Burst.INCR),
             memory.rready.eq(1),
         ]
         m.d.sync += [
-            credit.eq(credit + pop - Mux(issue, burst.length + 1, 0)),
+            popped.eq(self.o.valid & self.o.ready),
+            credit.eq(credit + popped - Mux(issue, burst.length + 1, 0)),
             in_flight.eq(in_flight + issue - ended),
         ]
         with m.If(issue):

@@ -133,7 +133,7 @@ class KVPacker(wiring.Component):
         scales = Signal(32)
         word_shape = unsigned(17 - word_bits)
         base_a, at_a, at_b = Signal(word_shape), Signal(word_shape), Signal(word_shape)
-        plane, left, wait = Signal(3), Signal(10), Signal(range(interval + 10))
+        plane, left, wait = Signal(3), Signal(10), Signal(range(interval + 11))
         part_a, part_b = Signal(range(tiles_in_word)), Signal(range(beats_in_word))
         read = Signal(range(max(2, reads)))
         read_key, read_value, scale_beat = Signal(), Signal(), Signal()
@@ -142,15 +142,20 @@ class KVPacker(wiring.Component):
         m.d.comb += [
             final_plane.eq(plane == planes - 1),
             final_word.eq(left <= width),
+        ]
+        # From registers, for all units' requests are ORed on the way to block RAM.
+        m.d.sync += [
             self.scratch_a.en.eq(read_key | read_value),
+            self.scratch_a.addr.eq(0),
             self.scratch_b.en.eq(read_value & ~fresh),
+            self.scratch_b.addr.eq(0),
         ]
         with m.If(read_key):
-            m.d.comb += self.scratch_a.addr.eq(at_a)
+            m.d.sync += self.scratch_a.addr.eq(at_a)
         with m.If(read_value):
-            m.d.comb += self.scratch_a.addr.eq(at_a + read[: (words_a - 1).bit_length()])
+            m.d.sync += self.scratch_a.addr.eq(at_a + read[: (words_a - 1).bit_length()])
             with m.If(~fresh):
-                m.d.comb += self.scratch_b.addr.eq(at_b + read[: (words_b - 1).bit_length()])
+                m.d.sync += self.scratch_b.addr.eq(at_b + read[: (words_b - 1).bit_length()])
 
         with m.FSM() as fsm:
             with m.State("IDLE"):
@@ -204,7 +209,7 @@ class KVPacker(wiring.Component):
                             wait.eq(interval),
                         ]
                         with m.If(final_plane):
-                            m.d.sync += wait.eq(interval + 6)
+                            m.d.sync += wait.eq(interval + 7)
                             m.next = "SCALE"
             with m.State("SCALE"):
                 with m.If(wait != 0):
@@ -232,7 +237,7 @@ class KVPacker(wiring.Component):
                             with m.If(part_a == tiles_in_word - 1):
                                 m.d.sync += [part_a.eq(0), at_a.eq(at_a + words_a)]
                             with m.If(left <= rows):
-                                m.d.sync += wait.eq(7)
+                                m.d.sync += wait.eq(8)
                                 m.next = "DRAIN"
             with m.State("DRAIN"):
                 m.d.sync += wait.eq(wait - 1)
@@ -253,15 +258,16 @@ class KVPacker(wiring.Component):
                 "beat": range(beats_in_word),
             }
         )
-        arriving, tag_0, tag_1, tag_2 = (Signal(tag, name=f"tag{i}") for i in range(4))
+        asked, arriving, tag_0, tag_1, tag_2 = (Signal(tag, name=f"tag{i}") for i in range(5))
         m.d.sync += [
-            arriving.key.eq(read_key),
-            arriving.value.eq(read_value & (read == reads - 1)),
-            arriving.final.eq(final_word),
-            arriving.count.eq(Mux(final_word, left, width)),
-            arriving.digit.eq(planes - 1 - plane),
-            arriving.tile.eq(part_a),
-            arriving.beat.eq(part_b),
+            asked.key.eq(read_key),
+            asked.value.eq(read_value & (read == reads - 1)),
+            asked.final.eq(final_word),
+            asked.count.eq(Mux(final_word, left, width)),
+            asked.digit.eq(planes - 1 - plane),
+            asked.tile.eq(part_a),
+            asked.beat.eq(part_b),
+            arriving.eq(asked),
             tag_0.eq(arriving),
             tag_1.eq(tag_0),
             tag_2.eq(tag_1),

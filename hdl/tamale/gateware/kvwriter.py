@@ -152,7 +152,9 @@ class KVWriter(wiring.Component):
 
         cancelled, unfinished, checked = Signal(), Signal(), Signal()
         address_sent, data_sent, to_send = Signal(), Signal(), Signal(8)
-        final = Signal()
+        # Whether a burst's beats are there, known a cycle later; a burst lasts longer than that.
+        final, gathered = Signal(), Signal()
+        m.d.sync += gathered.eq(splitter.o.valid & (fifo.level > splitter.o.payload.length))
         m.d.comb += [
             memory.awsize.eq(beat_shift),
             memory.awburst.eq(axi.Burst.INCR),
@@ -254,7 +256,7 @@ class KVWriter(wiring.Component):
                 stoppable()
             with m.State("GATHER"):
                 burst = splitter.o.payload
-                with m.If(splitter.o.valid & (fifo.level > burst.length)):
+                with m.If(gathered):
                     m.d.comb += splitter.o.ready.eq(1)
                     m.d.sync += [
                         memory.awaddr.eq(burst.address),
@@ -311,9 +313,14 @@ class KVWriter(wiring.Component):
                 with m.If(~self.fault_valid):
                     m.next = "IDLE"
 
+        # The packer's reset reaches far, so it comes from a register; the FIFO is cleared as long.
+        abort = Signal()
+        m.d.sync += packer.abort.eq(abort)
+        with m.If(packer.abort):
+            m.d.comb += fifo.clear.eq(1)
         m.d.comb += [
-            packer.abort.eq(self.clear | cancelled | fsm.ongoing("FLUSH")),
-            self.unit.done_valid.eq(unfinished & checked & ~packer.busy & ~packer.abort),
+            abort.eq(self.clear | cancelled | fsm.ongoing("FLUSH")),
+            self.unit.done_valid.eq(unfinished & checked & ~packer.busy & ~abort),
             self.idle.eq(fsm.ongoing("IDLE") & ~unfinished),
         ]
         with m.If(self.unit.done_valid):

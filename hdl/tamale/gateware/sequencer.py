@@ -119,32 +119,35 @@ class StreamWalker(wiring.Component):
             trits = Mux(field(command, Op.MATVEC, "sparse"), whole, trits)
         m.d.sync += [entry.eq(self.job.entry), body.eq(trits)]
 
-        # Fields that the three streamed operations place differently.
+        # Fields that the three streamed operations place differently, from SETTLE on in registers.
         source, head, fence = Signal(3), Signal(8), Signal()
         offset, beats = Signal(14), Signal(ADDRESS_BITS)
         words_a_beat = config.beat_bytes // 4
         rows_shift = config.tile_rows.bit_length() - 1
+        matvec = Signal()
+        m.d.sync += matvec.eq(op == Op.MATVEC)
         with m.Switch(op):
             for case in _STREAMED:
                 with m.Case(case):
-                    m.d.comb += [
+                    m.d.sync += [
                         source.eq(field(command, case, "source")),
                         head.eq(field(command, case, "head")),
                         fence.eq(field(command, case, "fence")),
                     ]
-                    if case is not Op.MATVEC:
-                        m.d.comb += offset.eq(field(command, case, "offset"))
+                    m.d.sync += offset.eq(
+                        0 if case is Op.MATVEC else field(command, case, "offset")
+                    )
                     if case is Op.LOAD:
-                        m.d.comb += beats.eq(field(command, case, "beats"))
+                        m.d.sync += beats.eq(field(command, case, "beats"))
                     elif case is Op.SLOAD:
                         count = field(command, case, "count")
-                        m.d.comb += beats.eq(
+                        m.d.sync += beats.eq(
                             (count + words_a_beat - 1) >> words_a_beat.bit_length() - 1
                         )
                     else:
                         aux = field(command, case, "aux")
                         scaled = field(command, case, "scaled")
-                        m.d.comb += beats.eq(
+                        m.d.sync += beats.eq(
                             body
                             + Mux(scaled, Mux(aux, 2 * config.scale_beats, config.scale_beats), 0)
                         )
@@ -153,7 +156,6 @@ class StreamWalker(wiring.Component):
         # needed).
         address, length = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
         pointer = Signal(ADDRESS_BITS)
-        matvec = op == Op.MATVEC
         values = (source == Source.VALUES) | (source == Source.VALUE_BLOCK)
         cached = (source == Source.KEYS) | values
         tiles = Mux(
@@ -462,15 +464,17 @@ class Executor(wiring.Component):
 
         # A reduction goes to the normaliser while the next command may already run.
         reduction = Signal(NormaliseLayout)
-        unwritten, scalars_settled = Signal(), Signal()
+        unwritten, scalars_settled, stored = Signal(), Signal(), Signal()
         will_reduce = Signal()
         m.d.comb += [
             self.normalise.p.eq(reduction),
             self.normalise.valid.eq(unwritten),
-            scalars_settled.eq(self.normalise.ready & ~unwritten),
+            # Found out the cycle before; nobody but this agent begins a normalisation.
+            scalars_settled.eq(stored & ~unwritten),
             take.eq(sent),
             self.activity.eq(Activity.SEQUENCER),
         ]
+        m.d.sync += stored.eq(self.normalise.ready & ~unwritten)
         with m.If(self.normalise.ready):
             m.d.sync += unwritten.eq(0)
         with m.If(sent):

@@ -16,7 +16,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth_soc.wishbone import CycleType, Interface, Signature
 
-__all__ = ["Arbiter", "CycleType", "Decoder", "Interface", "Signature", "initiator", "target"]
+__all__ = [
+    "Arbiter", "CycleType", "Decoder", "Interface", "Signature", "Slice", "initiator", "target",
+]  # fmt: skip
 
 
 def initiator():
@@ -51,6 +53,41 @@ def target(size):
         granularity=8,
         features={"err", "cti", "bte"},
     )
+
+
+class Slice(wiring.Component):
+    """Registers on the way to a target: accesses take a cycle more and are a cycle further apart.
+
+    Parameters
+    ----------
+    signature : Signature
+        Of the target.
+
+    Members
+    -------
+    bus : In(signature)
+        Initiator's side; ``cyc`` may be dropped at any time.
+    target : Out(signature)
+    """
+
+    def __init__(self, signature):
+        super().__init__({"bus": In(signature), "target": Out(signature)})
+
+    def elaborate(self, platform):
+        m = Module()
+        bus, target = self.bus, self.target
+        ended = Signal()
+        m.d.comb += [
+            ended.eq(target.cyc & (target.ack | target.err)),
+            target.stb.eq(target.cyc),
+            bus.ack.eq(bus.cyc & target.cyc & target.ack),
+            bus.err.eq(bus.cyc & target.cyc & target.err),
+            bus.dat_r.eq(target.dat_r),
+        ]
+        m.d.sync += target.cyc.eq(bus.cyc & bus.stb & ~ended)
+        for name in ("adr", "dat_w", "sel", "we", "cti", "bte"):
+            m.d.sync += getattr(target, name).eq(getattr(bus, name))
+        return m
 
 
 class Arbiter(wiring.Component):
