@@ -186,12 +186,18 @@ class Accelerator(wiring.Component):
                 m.d.comb += [found.eq(source), raised.eq(1)]
         m.d.comb += faulted.eq(fault.code != Fault.NONE)
 
-        resetting = Signal()
+        resetting, clear = Signal(), Signal()
+        m.d.comb += [reader.clear.eq(clear), writer.clear.eq(clear)]
         with m.FSM(name="reset"):
             with m.State("RUN"):
                 with m.If(regs.control.reset):
-                    m.d.comb += [reader.clear.eq(1), writer.clear.eq(1)]
-                    m.next = "DRAIN"
+                    m.d.sync += clear.eq(1)
+                    m.next = "STOP"
+            with m.State("STOP"):
+                # What `clear` sets off shows in `idle` of the next cycle.
+                m.d.comb += resetting.eq(1)
+                m.d.sync += clear.eq(0)
+                m.next = "DRAIN"
             with m.State("DRAIN"):
                 # Agents stand and the reader drops what is in flight; the writer ends its burst.
                 m.d.comb += resetting.eq(1)
@@ -315,6 +321,10 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             executor.read.p.eq(scalar.read.p),
             executor.read.q.eq(scalar.read.q),
+        ]
+        # What block RAM returns goes no further than a register. An access that follows the one
+        # that selects comes three cycles later.
+        m.d.sync += [
             regs.scalar.mantissa.eq(scalar.read.p.mantissa),
             regs.scalar.exponent.eq(scalar.read.p.exponent),
         ]
@@ -324,10 +334,12 @@ class Accelerator(wiring.Component):
         """OR the ports of the units together; add the processor's reads between jobs."""
         width = self._config.vu_width
         lane_bits = width.bit_length() - 1
-        # The access after the one that sets the index comes three cycles later at the earliest:
-        # the memory is read in the cycle of the strobe, its answer kept in the next.
+        # The access after the one that sets the index, or reads, comes three cycles later at the
+        # earliest; a write's strobe is a cycle later than a read's.
         index, following, fresh = Signal(17), Signal(17), Signal()
-        moved = regs.scratch_index.write_strobe | regs.scratch_value.read_strobe
+        was_read = Signal()
+        m.d.sync += was_read.eq(regs.scratch_value.read_strobe)
+        moved = regs.scratch_index.write_strobe | was_read
         m.d.comb += following.eq(
             Mux(regs.scratch_index.write_strobe, regs.scratch_index.value, index + 1)
         )
@@ -359,16 +371,18 @@ class Accelerator(wiring.Component):
 
     def _candidates(self, m, regs, executor, array, candidates):
         began = Signal()
-        m.d.sync += began.eq(executor.head)
+        m.d.sync += [
+            began.eq(executor.head),
+            regs.candidate_count.value.eq(candidates.count),
+            regs.candidate_value.value.eq(candidates.value),
+            regs.candidate_row.value.eq(candidates.row),
+        ]
         wiring.connect(m, array.candidates, candidates.i)
         m.d.comb += [
             candidates.rows.eq(regs.vocabulary.value),
             candidates.clear.eq(executor.head & ~began),
             candidates.vector.eq(regs.candidate_select.vector),
             candidates.index.eq(regs.candidate_select.index),
-            regs.candidate_count.value.eq(candidates.count),
-            regs.candidate_value.value.eq(candidates.value),
-            regs.candidate_row.value.eq(candidates.row),
             self.logit_valid.eq(array.candidates.valid & array.candidates.ready),
             self.logit_vector.eq(array.candidates.payload.vector),
             self.logit_row.eq(array.candidates.payload.row),

@@ -118,7 +118,7 @@ class StreamReader(wiring.Component):
             splitter.i.payload.first.eq(check_address[beat_shift:]),
             splitter.i.payload.last.eq(check_last),
             check_free.eq(~checked | check_empty | (allowed & splitter.i.ready)),
-            self.descriptors.ready.eq((~summed | check_free) & ~stopped & ~self.clear),
+            self.descriptors.ready.eq(~summed & ~stopped & ~self.clear),
         ]
         with m.If(check_free):
             m.d.sync += [

@@ -104,17 +104,12 @@ class Loader(wiring.Component):
                         advance.eq(size),
                         last_step.eq(step == chunks - 1),
                     ]
+        # Nothing left, one left: of beats or of scalars, known from the cycle before.
+        one = Signal()
         with m.If(scalars):
-            m.d.comb += [
-                last_step.eq((step == words - 1) | (count == 1)),
-                empty.eq(count == 0),
-                finish.eq(count == 1),
-            ]
+            m.d.comb += [last_step.eq((step == words - 1) | one), finish.eq(one)]
         with m.Else():
-            m.d.comb += [
-                empty.eq(beats == 0),
-                finish.eq((beats == 1) & last_step),
-            ]
+            m.d.comb += finish.eq(one & last_step)
 
         word = Signal(32)
         m.d.comb += word.eq(self.i.payload.word_select(step[: (words - 1).bit_length()], 32))
@@ -133,8 +128,12 @@ class Loader(wiring.Component):
             m.d.sync += step.eq(step + 1)
             with m.If(last_step):
                 m.d.sync += [step.eq(0), beats.eq(beats - 1)]
+                with m.If(~scalars):
+                    m.d.sync += [empty.eq(one), one.eq(beats == 2)]
             with m.If(scalars):
                 m.d.sync += [
+                    empty.eq(one),
+                    one.eq(count == 2),
                     self.scalar_write.en.eq(1),
                     self.scalar_write.name.eq(name),
                     self.scalar_write.slot.eq(slot),
@@ -167,6 +166,12 @@ class Loader(wiring.Component):
                 slot.eq(issue.slot),
                 step.eq(0),
             ]
+            with m.If(issue.command[:4] == Op.SLOAD):
+                first = field(issue.command, Op.SLOAD, "count")
+                m.d.sync += [empty.eq(first == 0), one.eq(first == 1)]
+            with m.Else():
+                first = field(issue.command, Op.LOAD, "beats")
+                m.d.sync += [empty.eq(first == 0), one.eq(first == 1)]
         with m.If(self.clear):
             m.d.sync += [busy.eq(0), self.unit.done_valid.eq(0)]
         return m

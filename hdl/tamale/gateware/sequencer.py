@@ -378,6 +378,17 @@ class Executor(wiring.Component):
         fault, pc = Signal(Fault), Signal(13)
         ready, take = Signal(), Signal()
         step, entry = cursor.o.p, self.job.entry
+        units = {
+            Activity.LOADER: (self.loader, (Op.LOAD, Op.SLOAD)),
+            Activity.ARRAY: (self.array, (Op.MATVEC,)),
+            Activity.VECTOR: (self.vector, (Op.VEC, Op.HADAMARD, Op.ROPE, Op.EXP)),
+            Activity.SCALAR: (self.scalar, (Op.SCALAR,)),
+            Activity.KV_WRITER: (self.kv_writer, (Op.KVWRITE,)),
+        }
+        # What the operation says, so that issuing need not look at it: whose it is, whether it
+        # reads or writes scalar registers.
+        chosen = Signal(len(units))
+        ends, skips, needs_scalars = Signal(), Signal(), Signal()
         with m.FSM(name="prefetch"):
             with m.State("LOOK"):
                 # The entry of the slot arrives at the end of this cycle.
@@ -397,7 +408,19 @@ class Executor(wiring.Component):
                     issue.slot_stride.eq(self.slot_stride),
                     fault.eq(step.fault),
                     pc.eq(step.pc),
+                    ends.eq(step.command[:4] == Op.END),
+                    skips.eq(step.command[:4] == Op.SKIP_UNLESS_HEAD),
+                    needs_scalars.eq(1),
+                    chosen.eq(0),
                 ]
+                with m.Switch(step.command[:4]):
+                    for number, (_unit, operations) in enumerate(units.values()):
+                        with m.Case(*operations):
+                            m.d.sync += chosen.eq(1 << number)
+                with m.Switch(step.command[:4]):
+                    with m.Case(Op.LOAD, Op.MATVEC, Op.ROPE):
+                        # Need not wait for a normalisation.
+                        m.d.sync += needs_scalars.eq(0)
                 m.d.comb += cursor.o.ready.eq(step.fault == Fault.NONE)
                 m.next = "HOLD"
             with m.State("HOLD"):
@@ -406,21 +429,13 @@ class Executor(wiring.Component):
                     m.next = "LOOK"
 
         op = issue.command[:4]
-        units = {
-            Activity.LOADER: (self.loader, (Op.LOAD, Op.SLOAD)),
-            Activity.ARRAY: (self.array, (Op.MATVEC,)),
-            Activity.VECTOR: (self.vector, (Op.VEC, Op.HADAMARD, Op.ROPE, Op.EXP)),
-            Activity.SCALAR: (self.scalar, (Op.SCALAR,)),
-            Activity.KV_WRITER: (self.kv_writer, (Op.KVWRITE,)),
-        }
 
         def named(op_, name):
             return field(issue.command, op_, name)
 
         # Scalars that a command names, and where its reduction goes.
         rd, reduces = Signal(6), Signal()
-        needs_scalars = Signal()
-        m.d.comb += [self.read.slot.eq(issue.slot), needs_scalars.eq(1)]
+        m.d.comb += self.read.slot.eq(issue.slot)
 
         def names(op_, p, q=None):
             m.d.comb += self.read.p_name.eq(named(op_, p))
@@ -442,23 +457,24 @@ class Executor(wiring.Component):
                 m.d.comb += [rd.eq(named(Op.HADAMARD, "rd")), reduces.eq(1)]
             with m.Case(Op.KVWRITE):
                 names(Op.KVWRITE, "scale", "aux")
-            with m.Case(Op.LOAD, Op.MATVEC, Op.ROPE):
-                # These neither read nor write scalars, so they need not wait for a normalisation.
-                m.d.comb += needs_scalars.eq(0)
 
         send, sent, done = Signal(), Signal(), Signal()
         result = Signal(48)
-        for activity, (unit, operations) in units.items():
+        for number, (activity, (unit, _operations)) in enumerate(units.items()):
+            # A unit that was ready is ready until it gets something; it is looked at the cycle
+            # before. Nothing is issued in the cycle after an issue.
+            free = Signal(name=f"free_{activity.name.lower()}")
+            m.d.sync += free.eq(unit.issue.ready)
             m.d.comb += [
                 unit.issue.p.eq(issue),
                 unit.issue.p.p.eq(self.read.p),
                 unit.issue.p.q.eq(self.read.q),
+                unit.issue.valid.eq(send & chosen[number] & free),
             ]
-            with m.Switch(op):
-                with m.Case(*operations):
-                    m.d.comb += [unit.issue.valid.eq(send), sent.eq(send & unit.issue.ready)]
-                    with m.If(send):
-                        m.d.sync += [self.unit.eq(activity), self.pc.eq(pc)]
+            with m.If(chosen[number]):
+                m.d.comb += sent.eq(send & free)
+                with m.If(send):
+                    m.d.sync += [self.unit.eq(activity), self.pc.eq(pc)]
             with m.If(self.unit == activity):
                 m.d.comb += [done.eq(unit.done_valid), result.eq(unit.done.result)]
 
@@ -497,11 +513,11 @@ class Executor(wiring.Component):
                 with m.If(ready & ~self.halt & (scalars_settled | ~needs_scalars)):
                     with m.If(fault != Fault.NONE):
                         m.d.comb += [self.fault.code.eq(fault), self.fault.info.eq(pc)]
-                    with m.Elif(op == Op.END):
+                    with m.Elif(ends):
                         with m.If(self.settled):
                             m.d.comb += [take.eq(1), self.job.finish.eq(1), self.complete.eq(1)]
                             m.next = "FINISHED"
-                    with m.Elif(op == Op.SKIP_UNLESS_HEAD):
+                    with m.Elif(skips):
                         m.d.comb += take.eq(1)
                         m.d.sync += self.head.eq(1)
                     with m.Elif(needs_scalars):
