@@ -184,8 +184,6 @@ class Accelerator(wiring.Component):
         for valid, source in reversed(sources):
             with m.If(valid):
                 m.d.comb += [found.eq(source), raised.eq(1)]
-        m.d.comb += faulted.eq(fault.code != Fault.NONE)
-
         resetting, clear = Signal(), Signal()
         m.d.comb += [reader.clear.eq(clear), writer.clear.eq(clear)]
         with m.FSM(name="reset"):
@@ -208,9 +206,9 @@ class Accelerator(wiring.Component):
                 m.next = "RUN"
 
         with m.If(reset):
-            m.d.sync += fault.eq(0)
+            m.d.sync += [fault.eq(0), faulted.eq(0)]
         with m.Elif(raised & ~faulted & ~resetting):
-            m.d.sync += fault.eq(found)
+            m.d.sync += [fault.eq(found), faulted.eq(1)]
         m.d.comb += [
             regs.status.resetting.eq(resetting | regs.control.reset),
             regs.status.faulted.eq(faulted),
@@ -337,11 +335,13 @@ class Accelerator(wiring.Component):
         # The access after the one that sets the index, or reads, comes three cycles later at the
         # earliest; a write's strobe is a cycle later than a read's.
         index, following, fresh = Signal(17), Signal(17), Signal()
+        successor = Signal(17)
+        m.d.sync += successor.eq(index + 1)
         was_read = Signal()
         m.d.sync += was_read.eq(regs.scratch_value.read_strobe)
         moved = regs.scratch_index.write_strobe | was_read
         m.d.comb += following.eq(
-            Mux(regs.scratch_index.write_strobe, regs.scratch_index.value, index + 1)
+            Mux(regs.scratch_index.write_strobe, regs.scratch_index.value, successor)
         )
         m.d.sync += fresh.eq(moved)
         with m.If(moved):
