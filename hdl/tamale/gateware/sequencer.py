@@ -462,14 +462,18 @@ class Executor(wiring.Component):
         result = Signal(48)
         for number, (activity, (unit, _operations)) in enumerate(units.items()):
             # A unit that was ready is ready until it gets something; it is looked at the cycle
-            # before. Nothing is issued in the cycle after an issue.
-            free = Signal(name=f"free_{activity.name.lower()}")
-            m.d.sync += free.eq(unit.issue.ready)
+            # before. Nothing is issued in the cycle after an issue. The vector unit looks at the
+            # command first, and is ready, from a register, when it has seen enough.
+            free, offer = Signal(name=f"free_{activity.name.lower()}"), send & chosen[number]
+            if activity is Activity.VECTOR:
+                m.d.comb += [free.eq(unit.issue.ready), unit.issue.valid.eq(offer)]
+            else:
+                m.d.sync += free.eq(unit.issue.ready)
+                m.d.comb += unit.issue.valid.eq(offer & free)
             m.d.comb += [
                 unit.issue.p.eq(issue),
                 unit.issue.p.p.eq(self.read.p),
                 unit.issue.p.q.eq(self.read.q),
-                unit.issue.valid.eq(send & chosen[number] & free),
             ]
             with m.If(chosen[number]):
                 m.d.comb += sent.eq(send & free)

@@ -150,6 +150,9 @@ class Sequencer(wiring.Component):
         last_pass = Signal()
         m.d.comb += last_pass.eq(passes <= 1)
 
+        enough = Signal()  # of the command has been seen: SETUP
+        m.d.comb += self.issue.ready.eq(enough)
+
         with m.FSM():
             with m.State("IDLE"):
                 # They come from block RAM, which is slow.
@@ -160,6 +163,7 @@ class Sequencer(wiring.Component):
 
             with m.State("OPERANDS"):
                 m.d.comb += self.busy.eq(1)
+                m.d.sync += enough.eq(1)
                 m.next = "SETUP"
                 m.d.sync += [
                     n.eq(Mux(field["bound"] == Bound.POSITION, payload.position + 1, field["n"])),
@@ -173,7 +177,8 @@ class Sequencer(wiring.Component):
 
             with m.State("SETUP"):
                 plane_limits = Array([0] + [limit(i) for i in range(1, PLANES_MAX + 1)] + [0, 0])
-                m.d.comb += [self.issue.ready.eq(1), self.busy.eq(1)]
+                m.d.comb += self.busy.eq(1)
+                m.d.sync += enough.eq(0)
                 m.d.sync += [
                     self.control.exp.eq(is_exp),
                     self.control.sigmoid.eq(field["function"]),
