@@ -658,12 +658,13 @@ class _Timer:
     """Clocks until a command may follow another; `done` comes from a register.
 
     Started with n by a command that is decided in this clock, it is done for one that is decided
-    n clocks later. Whoever starts it does so after creating it, so that the start prevails.
+    n clocks later. Whoever starts it does so after creating it, so that the start prevails. One
+    that is `begun` is counting after reset.
     """
 
-    def __init__(self, m, name, most):
-        self.left = Signal(range(most + 1), name=name)
-        self.done = Signal(name=f"{name}_done", init=1)
+    def __init__(self, m, name, most, *, begun=False):
+        self.left = Signal(range(most + 1), name=name, init=most if begun else 0)
+        self.done = Signal(name=f"{name}_done", init=not begun)
         with m.If(~self.done):
             m.d.sync += [self.left.eq(self.left - 1), self.done.eq(self.left == 1)]
 
@@ -731,7 +732,6 @@ class _Back(wiring.Component):
         hold = Signal(init=1)  # neither rows nor beats: the chip is being refreshed or set up
         activate, precharge, access = Signal(), Signal(), Signal()
         precharge_all, refresh, set_mode = Signal(), Signal(), Signal()
-        row_bank, row = Signal(range(part.banks)), Signal(part.row_bits)
 
         # Preparing.
         p, p_valid = Signal(layouts.piece), Signal()
@@ -739,23 +739,31 @@ class _Back(wiring.Component):
         m.submodules.prepared = prepared = SyncFIFOBuffered(
             width=layouts.piece.size, depth=self.AHEAD
         )
-        p_touches = p.response == axi.Response.OKAY
-        p_open = opened.bit_select(p.bank, 1)
-        # The comparison takes a clock of its own; `p_checked` says that it is of this piece.
-        p_same, p_checked = Signal(), Signal()
-        p_free = p_valid & p_checked & p_touches & ~hold & ~needed.bit_select(p.bank, 1)
+        # What is known of the bank of `p` is a clock old, that it is needed three: it counts from
+        # `p_checked` on, and anew after every command to a row.
+        p_touches, p_open, p_same = Signal(), Signal(), Signal()
+        p_needed, p_closable = Signal(), Signal()
+        p_age, p_checked = Signal(range(4)), Signal()
         p_done = Signal()
         m.d.comb += [
-            p_done.eq(
-                p_valid & p_checked & ~hold & (~p_touches | p_open & p_same) & prepared.w_rdy
-            ),
+            p_done.eq(p_valid & p_checked & ~hold & (~p_touches | p_same) & prepared.w_rdy),
             prepared.w_en.eq(p_done),
             prepared.w_data.eq(p),
             self.piece.ready.eq(~p_valid | p_done),
         ]
-        m.d.sync += [p_same.eq(rows[p.bank] == p.row), p_checked.eq(p_valid & ~p_done)]
+        m.d.sync += [
+            p_touches.eq(p.response == axi.Response.OKAY),
+            p_open.eq(opened.bit_select(p.bank, 1)),
+            p_same.eq(opened.bit_select(p.bank, 1) & (rows[p.bank] == p.row)),
+            p_needed.eq(needed.bit_select(p.bank, 1)),
+            p_closable.eq(closable.bit_select(p.bank, 1)),
+        ]
         with m.If(self.piece.ready):
             m.d.sync += [p.eq(self.piece.payload), p_valid.eq(self.piece.valid)]
+        with m.If(self.piece.ready | activate | precharge | hold):
+            m.d.sync += [p_age.eq(0), p_checked.eq(0)]
+        with m.Else():
+            m.d.sync += [p_age.eq(p_age + ~p_age.all()), p_checked.eq(p_age >= 1)]
 
         # Rows that a refresh closed, the one that is waited for first, go before new ones. Chosen a
         # clock ahead; `opened` tells whether the choice has been carried out meanwhile.
@@ -768,22 +776,34 @@ class _Back(wiring.Component):
                 m.d.sync += lost_bank.eq(bank)
         with m.If(c_valid & lost.bit_select(c.bank, 1)):
             m.d.sync += lost_bank.eq(c.bank)
-        want_activate = Signal()
-        want_precharge = Signal()
-        with m.If(lost_any):
-            m.d.comb += [
+
+        # The next command to a row waits here, chosen from registers, until it may be given.
+        row_valid, row_closes = Signal(), Signal()
+        row_settled = Signal()
+        row_bank, row = Signal(range(part.banks)), Signal(part.row_bits)
+        row_go = Signal()
+        m.d.sync += row_settled.eq(row_valid & settled.bit_select(row_bank, 1))
+        with m.If(hold | row_go):
+            m.d.sync += [row_valid.eq(0), row_settled.eq(0)]
+        with m.Elif(~row_valid & lost_any):
+            m.d.sync += [
+                row_valid.eq(~opened.bit_select(lost_bank, 1)),
+                row_closes.eq(0),
                 row_bank.eq(lost_bank),
                 row.eq(rows[lost_bank]),
-                want_activate.eq(~hold & ~opened.bit_select(lost_bank, 1)),
             ]
-        with m.Else():
-            m.d.comb += [row_bank.eq(p.bank), row.eq(p.row), want_activate.eq(p_free & ~p_open)]
-        m.d.comb += want_precharge.eq(
-            p_free & p_open & ~p_same & closable.bit_select(p.bank, 1) & ~lost_any
-        )
+        with m.Elif(~row_valid):
+            m.d.sync += [
+                row_valid.eq(
+                    p_valid & p_checked & p_touches & ~p_needed & ~p_same & (p_closable | ~p_open)
+                ),
+                row_closes.eq(p_open),
+                row_bank.eq(p.bank),
+                row.eq(p.row),
+            ]
 
         # Serving: one access per beat.
-        c_touches = c.response == axi.Response.OKAY
+        c_touches = Signal()
         c_ready = opened.bit_select(c.bank, 1) & settled.bit_select(c.bank, 1)
         if burst > 1:
             # Found out the clock before: the row of a piece in work stays open, and behind the last
@@ -803,7 +823,17 @@ class _Back(wiring.Component):
         m.d.sync += has_room.eq(room > 1)
         may_access, issue = Signal(), Signal()
         c_final = Signal()
+        # Between two accesses the command bus is free; where it is not, and an access waits for its
+        # row or for data, the row's command goes first.
+        waiting = Signal()
+        row_slot = ~hold & row_settled & between_rows.done
+        if burst > 1:
+            row_slot = row_slot & (~spacing.done | waiting)
+        m.d.sync += waiting.eq(spacing.done & ~may_access)
         m.d.comb += [
+            row_go.eq(row_slot),
+            activate.eq(row_slot & ~row_closes),
+            precharge.eq(row_slot & row_closes),
             may_access.eq(
                 c_valid
                 & ~hold
@@ -811,30 +841,18 @@ class _Back(wiring.Component):
                 & (~c_touches | c_ready)
                 & Mux(c.write, self.write_data.valid & turnaround.done, has_room)
             ),
+            issue.eq(may_access & ~row_go),
             c_done.eq(issue & c_final),
             access.eq(issue & c_touches),
             self.write_data.ready.eq(issue & c.write),
         ]
-        can_activate = want_activate & settled.bit_select(row_bank, 1) & between_rows.done
-        if burst == 1:
-            # Accesses fill the command bus: rows take their slots, or they would never be ahead.
-            m.d.comb += [
-                activate.eq(can_activate),
-                precharge.eq(want_precharge),
-                issue.eq(may_access & ~activate & ~precharge),
-            ]
-        else:
-            m.d.comb += [
-                issue.eq(may_access),
-                activate.eq(can_activate & ~access),
-                precharge.eq(want_precharge & ~access),
-            ]
         m.d.comb += prepared.r_en.eq(~c_valid | c_done)
         with m.If(prepared.r_en):
             upcoming = data.View(layouts.piece, prepared.r_data)
             m.d.sync += [
                 c.eq(upcoming),
                 c_valid.eq(prepared.r_rdy),
+                c_touches.eq(upcoming.response == axi.Response.OKAY),
                 c_final.eq(upcoming.count == 1),
             ]
         with m.Elif(issue):
@@ -871,15 +889,13 @@ class _Back(wiring.Component):
                 ]
                 moving[bank].start(m, timing["t_rcd"])
                 young[bank].start(m, timing["t_ras"])
-            with m.If(precharge_all | precharge & (p.bank == bank)):
+            with m.If(precharge_all | precharge & (row_bank == bank)):
                 m.d.sync += opened[bank].eq(0)
                 moving[bank].start(m, timing["t_rp"])
             with m.If(access & (c.bank == bank)):
                 for kind, wait in ((~c.write, after_read), (c.write, after_write)):
                     with m.If(kind & (used[bank].left < wait)):
                         used[bank].start(m, wait)
-        with m.If(activate & ~lost_any):
-            m.d.sync += p_same.eq(1)
         with m.If(activate):
             between_rows.start(m, timing["t_rrd"])
 
@@ -903,16 +919,16 @@ class _Back(wiring.Component):
             pins.ras_n.eq(~(activate | precharge | precharge_all | refresh | set_mode)),
             pins.cas_n.eq(~(access | refresh | set_mode)),
             pins.we_n.eq(~(precharge | precharge_all | set_mode | access & c.write)),
-            pins.ba.eq(Mux(set_mode, 0, Mux(access, c.bank, row_bank))),
+            # Without a command they are of no matter, so an access need not be known here.
+            pins.ba.eq(Mux(set_mode, 0, Mux(row_go, row_bank, c.bank))),
+            pins.a.eq(Cat(Const(0, exact_log2(burst)), c.beat)),
         ]
-        with m.If(access):
-            m.d.sync += pins.a.eq(Cat(Const(0, exact_log2(burst)), c.beat))
-        with m.Elif(set_mode):
+        with m.If(set_mode):
             m.d.sync += pins.a.eq(mode)
-        with m.Elif(precharge | precharge_all):
-            m.d.sync += pins.a.eq(Mux(precharge_all, all_banks, 0))
-        with m.Else():
-            m.d.sync += pins.a.eq(row)
+        with m.Elif(precharge_all):
+            m.d.sync += pins.a.eq(all_banks)
+        with m.Elif(row_go):
+            m.d.sync += pins.a.eq(Mux(row_closes, 0, row))
 
         self._data(m, issue, access, c, c_final)
         return m
@@ -920,11 +936,7 @@ class _Back(wiring.Component):
     def _refresh(self, m, hold, closable, precharge_all, refresh, set_mode, busy):
         """Set the chip up, then count the refreshes that are owed and give it its time for them."""
         controller, timing = self._controller, self._controller.timing
-        wait = Signal(range(controller.power_up + 1), init=controller.power_up)
-        waited = Signal()
-        m.d.comb += waited.eq(wait == 0)
-        with m.If(~waited):
-            m.d.sync += wait.eq(wait - 1)
+        wait = _Timer(m, "wait", controller.power_up, begun=True)
 
         # Initialisation asks for eight refreshes: they are owed from the start.
         owed = Signal(range(16), init=8)
@@ -950,24 +962,24 @@ class _Back(wiring.Component):
                     m.next = "CLOSE"
             with m.State("CLOSE"):
                 # `hold` is seen from the first clock of this state on: no row is opened meanwhile.
-                with m.If(closable.all() & waited):
+                with m.If(closable.all() & wait.done):
                     m.d.comb += precharge_all.eq(1)
-                    m.d.sync += wait.eq(timing["t_rp"] - 1)
+                    wait.start(m, timing["t_rp"])
                     m.next = "REFRESH"
             with m.State("REFRESH"):
-                with m.If(waited):
+                with m.If(wait.done):
                     with m.If(owed != 0):
                         m.d.comb += refresh.eq(1)
-                        m.d.sync += wait.eq(timing["t_rfc"] - 1)
+                        wait.start(m, timing["t_rfc"])
                     with m.Elif(~self.initialised):
                         m.d.comb += set_mode.eq(1)
-                        m.d.sync += wait.eq(timing["t_mrd"] - 1)
+                        wait.start(m, timing["t_mrd"])
                         m.next = "MODE"
                     with m.Else():
                         m.d.sync += hold.eq(0)
                         m.next = "RUN"
             with m.State("MODE"):
-                with m.If(waited):
+                with m.If(wait.done):
                     m.d.sync += [self.initialised.eq(1), hold.eq(0)]
                     m.next = "RUN"
 
