@@ -520,15 +520,21 @@ class _Front(wiring.Component):
         # Reads and writes take turns, so that neither waits for ever.
         write_next = Signal()
         can_read, can_write, choose_write = Signal(), Signal(), Signal()
+        read_chosen, write_chosen = Signal(), Signal()
         emit_read, emit_write = Signal(), Signal()
         out = self.piece
         m.d.comb += [
             can_read.eq(reads.busy & reads.counted),
             can_write.eq(writes.busy & writes.counted & enough & (b_room != 0)),
             choose_write.eq(can_write & (write_next | ~can_read)),
-            emit_write.eq(choose_write & ~out.valid),
-            emit_read.eq(can_read & ~choose_write & ~out.valid),
+            emit_write.eq(write_chosen & ~out.valid),
+            emit_read.eq(read_chosen & ~out.valid),
         ]
+        # What may be emitted stays so until it is.
+        with m.If(emit_read | emit_write):
+            m.d.sync += [read_chosen.eq(0), write_chosen.eq(0)]
+        with m.Elif(~read_chosen & ~write_chosen):
+            m.d.sync += [read_chosen.eq(can_read & ~choose_write), write_chosen.eq(choose_write)]
         with m.If(out.ready):
             m.d.sync += out.valid.eq(0)
         for transaction, emit in ((reads, emit_read), (writes, emit_write)):
@@ -709,15 +715,15 @@ class _Back(wiring.Component):
         burst, latency = controller.burst, controller.cas_latency
         banks = range(part.banks)
 
-        after_read = burst
-        after_write = burst - 1 + timing["t_wr"]
+        # The longer one of what a read and what a write needs.
+        after_access = max(burst, burst - 1 + timing["t_wr"])
         opened = Signal(part.banks)
         rows = Array(Signal(part.row_bits, name=f"row_{bank}") for bank in banks)
-        pending = Array(Signal(range(self.AHEAD + 3), name=f"pending_{bank}") for bank in banks)
+        pending = Array(Signal(range(self.AHEAD + 4), name=f"pending_{bank}") for bank in banks)
         # A bank is opening (tRCD) or closing (tRP), never both.
         moving = [_Timer(m, f"moving_{b}", max(timing["t_rcd"], timing["t_rp"])) for b in banks]
         young = [_Timer(m, f"young_{b}", timing["t_ras"]) for b in banks]
-        used = [_Timer(m, f"used_{b}", max(after_read, after_write)) for b in banks]
+        used = [_Timer(m, f"used_{b}", after_access) for b in banks]
         settled = Signal(part.banks)
         closable = Signal(part.banks)
         needed = Signal(part.banks)
@@ -803,7 +809,7 @@ class _Back(wiring.Component):
             ]
 
         # Serving: one access per beat.
-        c_touches = Signal()
+        c_touches, follow = Signal(), Signal()
         c_ready = opened.bit_select(c.bank, 1) & settled.bit_select(c.bank, 1)
         if burst > 1:
             # Found out the clock before: the row of a piece in work stays open, and behind the last
@@ -811,7 +817,7 @@ class _Back(wiring.Component):
             ready = Signal()
             soon = Cat(moving[b].done | (moving[b].left == 1) for b in banks)
             m.d.sync += ready.eq(
-                opened.bit_select(c.bank, 1) & soon.bit_select(c.bank, 1) & ~prepared.r_en
+                opened.bit_select(c.bank, 1) & soon.bit_select(c.bank, 1) & ~follow
             )
             c_ready = ready
         room = Signal(range(controller.read_fifo + 1), init=controller.read_fifo)
@@ -846,14 +852,29 @@ class _Back(wiring.Component):
             access.eq(issue & c_touches),
             self.write_data.ready.eq(issue & c.write),
         ]
-        m.d.comb += prepared.r_en.eq(~c_valid | c_done)
-        with m.If(prepared.r_en):
-            upcoming = data.View(layouts.piece, prepared.r_data)
+        # The next piece lies in a register, for the FIFO is too far away from here.
+        upcoming, upcoming_valid = Signal(layouts.piece), Signal()
+        upcoming_touches, upcoming_final = Signal(), Signal()
+        fetched = data.View(layouts.piece, prepared.r_data)
+        m.d.comb += [
+            follow.eq(~c_valid | c_done),
+            prepared.r_en.eq(~upcoming_valid),
+        ]
+        with m.If(~upcoming_valid):
+            m.d.sync += [
+                upcoming.eq(fetched),
+                upcoming_valid.eq(prepared.r_rdy),
+                upcoming_touches.eq(fetched.response == axi.Response.OKAY),
+                upcoming_final.eq(fetched.count == 1),
+            ]
+        with m.Elif(follow):
+            m.d.sync += upcoming_valid.eq(0)
+        with m.If(follow):
             m.d.sync += [
                 c.eq(upcoming),
-                c_valid.eq(prepared.r_rdy),
-                c_touches.eq(upcoming.response == axi.Response.OKAY),
-                c_final.eq(upcoming.count == 1),
+                c_valid.eq(upcoming_valid),
+                c_touches.eq(upcoming_touches),
+                c_final.eq(upcoming_final),
             ]
         with m.Elif(issue):
             m.d.sync += [
@@ -871,7 +892,7 @@ class _Back(wiring.Component):
         errors = Signal(2)
         with m.If(issue & c.write):
             m.d.sync += errors.eq(Mux(c_done & c.last, 0, errors | c.response.as_value()))
-        m.d.comb += [
+        m.d.sync += [
             self.write_done.valid.eq(c_done & c.write & c.last),
             self.write_done.payload.response.eq(errors | c.response.as_value()),
             self.write_done.payload.id.eq(c.id),
@@ -893,13 +914,12 @@ class _Back(wiring.Component):
                 m.d.sync += opened[bank].eq(0)
                 moving[bank].start(m, timing["t_rp"])
             with m.If(access & (c.bank == bank)):
-                for kind, wait in ((~c.write, after_read), (c.write, after_write)):
-                    with m.If(kind & (used[bank].left < wait)):
-                        used[bank].start(m, wait)
+                used[bank].start(m, after_access)
         with m.If(activate):
             between_rows.start(m, timing["t_rrd"])
 
-        self._refresh(m, hold, closable, precharge_all, refresh, set_mode, c_valid | p_valid)
+        busy = c_valid | upcoming_valid | p_valid
+        self._refresh(m, hold, closable, precharge_all, refresh, set_mode, busy)
         # Clocks without an access because of a refresh, shifted to the words that are missing then.
         hindered, recovering = Signal(), Signal()
         away = hold | recovering & (lost_any | c_valid & c_touches & ~c_ready)
