@@ -62,7 +62,7 @@ import dataclasses
 import keyword
 import re
 
-from amaranth import Const, Module, Signal
+from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -443,10 +443,11 @@ class Block:
 class RegisterFile(wiring.Component):
     """Hardware of a :class:`Block`: storage, strobes, read multiplexer, windows.
 
-    A register access ends one cycle after it began and two lie at least two cycles apart. The
-    access ends with ``err``, without effect, if there is nothing at the address, if it writes less
-    than a word (a register has no byte lanes), or if it writes a register that has nothing to
-    write. Accesses to a window pass through combinationally, with their byte lanes.
+    A write ends two cycles after it began, a read three, and between two accesses is a cycle at
+    least. What a read gives is the state of the second cycle. The access ends with ``err``, without
+    effect, if there is nothing at the address, if it writes less than a word (a register has no
+    byte lanes), or if it writes a register that has nothing to write. Accesses to a window pass
+    through combinationally, with their byte lanes.
 
     Parameters
     ----------
@@ -481,19 +482,45 @@ class RegisterFile(wiring.Component):
         """The description."""
         return self._block
 
+    def _present(self):
+        """Return masks of the word addresses that are registers, and that can be written."""
+        present = writable = 0
+        for register in self._block.registers:
+            words = register.words * (register.count or 1)
+            mask = ((1 << words) - 1) << register.offset // 4
+            present |= mask
+            writable |= mask if register.writable else 0
+        return present, writable
+
     def elaborate(self, platform):
         m = Module()
         bus = self.bus
         request = Signal()
-        done, refused = Signal(), Signal()
+        done, refused, reading = Signal(), Signal(), Signal()
         word_read, word_written = Signal(32), Signal(32)
+        # Whether there is something at the address is looked up in the first cycle of an access,
+        # which takes effect in the second.
+        seen, readable, writable, elsewhere = Signal(), Signal(), Signal(), Signal()
+        present, stored = self._present()
+        bits = max(1, present.bit_length() - 1).bit_length()
+        near, low = bus.adr >> bits == 0, bus.adr[:bits]
+        windows = [
+            bus.adr >> len(getattr(self, window.name).adr) == window.offset // window.size
+            for window in self._block.windows
+        ]
+        m.d.sync += [
+            seen.eq(bus.cyc & bus.stb & ~seen & ~done & ~refused & ~reading),
+            readable.eq(near & Const(present, 1 << bits).bit_select(low, 1)),
+            writable.eq(near & Const(stored, 1 << bits).bit_select(low, 1) & bus.sel.all()),
+            elsewhere.eq(Cat(windows).any()),
+        ]
         m.d.comb += [
-            request.eq(bus.cyc & bus.stb & ~done & ~refused),
+            request.eq(bus.cyc & bus.stb & seen),
             bus.dat_r.eq(word_read),
             bus.ack.eq(done),
             bus.err.eq(refused),
         ]
-        m.d.sync += [done.eq(0), refused.eq(0)]
+        m.d.sync += [done.eq(reading & bus.cyc & bus.stb), refused.eq(0), reading.eq(0)]
 
         def partial(interface, field, word):
             """Give the bits of a field that lie in one word, and the width of that part."""
@@ -505,7 +532,6 @@ class RegisterFile(wiring.Component):
             return signal[32 * word : min(32 * word + 32, field.width)]
 
         def write(interface, register, word):
-            m.d.sync += done.eq(1)
             if word == register.words - 1:
                 m.d.sync += interface.write_strobe.eq(1)
             for field in register.fields:
@@ -520,8 +546,12 @@ class RegisterFile(wiring.Component):
                 elif field.access in ("rw", "pulse"):
                     m.d.sync += stored.eq(written)
 
-        with m.If(request):
-            m.d.sync += word_read.eq(0)
+        with m.If(request & ~elsewhere):
+            m.d.sync += [
+                reading.eq(~bus.we & readable),
+                done.eq(bus.we & writable),
+                refused.eq(~Mux(bus.we, writable, readable)),
+            ]
         with m.If(request & bus.we):
             # Fields that store nothing show the written word while the strobe is high.
             m.d.sync += word_written.eq(bus.dat_w)
@@ -545,6 +575,8 @@ class RegisterFile(wiring.Component):
                     elif field.access == "w1c":
                         m.d.sync += signal.eq(signal | getattr(interface, field.name + "_set"))
 
+        # What is read, in two cycles: among four words, then among those.
+        fours = {}
         with m.Switch(bus.adr):
             for register in self._block.registers:
                 interfaces = getattr(self, register.name)
@@ -552,21 +584,17 @@ class RegisterFile(wiring.Component):
                     interface = interfaces if register.count is None else interfaces[index]
                     for word in range(register.words):
                         address = register.offset // 4 + index * register.words + word
-                        with m.Case(address), m.If(request):
-                            with m.If(~bus.we):
-                                m.d.sync += done.eq(1)
+                        with m.Case(address):
+                            with m.If(request & ~bus.we):
                                 m.d.comb += interface.read_strobe.eq(1)
+                                parts = fours.setdefault(address >> 2, {})[address & 3] = []
                                 for field in register.fields:
                                     if field.readable:
                                         part = partial(interface, field, word)
-                                        m.d.sync += word_read[
-                                            field.offset : field.offset + len(part)
-                                        ].eq(part)
+                                        parts.append((field.offset, part))
                             if register.writable:
-                                with m.Elif(bus.sel.all()):
+                                with m.If(request & bus.we & bus.sel.all()):
                                     write(interface, register, word)
-                            with m.Else():
-                                m.d.sync += refused.eq(1)
             for window in self._block.windows:
                 target = getattr(self, window.name)
                 low_bits = len(target.adr)
@@ -580,8 +608,19 @@ class RegisterFile(wiring.Component):
                         bus.ack.eq(target.ack),
                         bus.err.eq(target.err),
                     ]
-            with m.Default(), m.If(request):
-                m.d.sync += refused.eq(1)
+        registers = {number: Signal(32, name=f"four_{number}") for number in fours}
+        for number, words in fours.items():
+            four = registers[number]
+            m.d.sync += four.eq(0)
+            with m.Switch(bus.adr[:2]):
+                for word, parts in words.items():
+                    with m.Case(word):
+                        for offset, part in parts:
+                            m.d.sync += four[offset : offset + len(part)].eq(part)
+        with m.Switch(bus.adr >> 2):
+            for number, four in registers.items():
+                with m.Case(number):
+                    m.d.sync += word_read.eq(four)
         for window in self._block.windows:
             target = getattr(self, window.name)
             m.d.comb += [

@@ -11,7 +11,7 @@ Source: Wishbone B4, chapters 3 (classic cycles) and 4 (registered feedback, ``c
 """
 
 import luna_soc  # noqa: F401  (puts the vendored amaranth_soc on the import path)
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth_soc.wishbone import CycleType, Interface, Signature
@@ -62,6 +62,8 @@ class Slice(wiring.Component):
     ----------
     signature : Signature
         Of the target.
+    pause : int
+        Cycles more between two accesses, for a target that needs them.
 
     Members
     -------
@@ -70,13 +72,14 @@ class Slice(wiring.Component):
     target : Out(signature)
     """
 
-    def __init__(self, signature):
+    def __init__(self, signature, *, pause=0):
+        self._pause = pause
         super().__init__({"bus": In(signature), "target": Out(signature)})
 
     def elaborate(self, platform):
         m = Module()
         bus, target = self.bus, self.target
-        ended = Signal()
+        ended, left = Signal(), Signal(range(self._pause + 1))
         m.d.comb += [
             ended.eq(target.cyc & (target.ack | target.err)),
             target.stb.eq(target.cyc),
@@ -84,7 +87,10 @@ class Slice(wiring.Component):
             bus.err.eq(bus.cyc & target.cyc & target.err),
             bus.dat_r.eq(target.dat_r),
         ]
-        m.d.sync += target.cyc.eq(bus.cyc & bus.stb & ~ended)
+        m.d.sync += [
+            target.cyc.eq(bus.cyc & bus.stb & ~ended & (left == 0)),
+            left.eq(Mux(ended, self._pause, Mux(left == 0, 0, left - 1))),
+        ]
         for name in ("adr", "dat_w", "sel", "we", "cti", "bte"):
             m.d.sync += getattr(target, name).eq(getattr(bus, name))
         return m
