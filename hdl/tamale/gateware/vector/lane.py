@@ -161,18 +161,19 @@ class Lane(wiring.Component):
         """Clip to 32 bits or to the limit; two registers."""
         limit = self.control.limit
         kept, clip, limited = Signal(signed(32)), Signal(), Signal()
-        negative, size = total[-1], Signal(7)
-        m.d.comb += [
-            self.clip_sum.eq(total[32] ^ total[31]),
-            # |total| - negative; limit < 128, so it is beyond where an upper bit is not the sign.
-            size.eq(total[:7] ^ negative.replicate(7)),
-        ]
+        low, high = total[:7], total[7:32]
+        m.d.comb += self.clip_sum.eq(total[32] ^ total[31])
         m.d.sync += [
             kept.eq(total),
             clip.eq(self.clip_sum),
+            # The limit is less than 128, so an upper bit that is not the sign is beyond it.
             limited.eq(
                 self.control.limited
-                & ((total[7:32] != negative.replicate(25)) | (size > limit - negative))
+                & Mux(
+                    total[-1],
+                    ~high.all() | (low < self.control.floor),
+                    high.any() | (low > limit),
+                )
             ),
         ]
         # A clipped sum has the wrong sign.

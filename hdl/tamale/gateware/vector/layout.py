@@ -77,7 +77,7 @@ def ItemLayout(config):
 #:   pre_reach   bit k: bit 17 + k of operand b, shifted, does not fit the factor
 #:   shift       right shift of the product
 #:   reach       bit k: bit 31 + k of the product, shifted, does not fit the result
-#:   limited     results are clamped to +-``limit``
+#:   limited     results are clamped to +-``limit``; ``floor`` is 128 - ``limit``
 #:   vector      of activation memory
 ControlLayout = data.StructLayout(
     {
@@ -92,6 +92,7 @@ ControlLayout = data.StructLayout(
         "reach": 19,
         "limited": 1,
         "limit": 7,
+        "floor": 7,
         "destination": Destination,
         "vector": 4,
         "reduce": Reduce,

@@ -149,6 +149,9 @@ class Sequencer(wiring.Component):
         start = Signal.like(self.item.a)
         last_pass = Signal()
         m.d.comb += last_pass.eq(passes <= 1)
+        # Of `left`, found out before it is needed: ROPE changes it every fourth cycle.
+        last_word, last_pair = Signal(), Signal()
+        m.d.sync += last_pair.eq(left <= 2 * width)
 
         enough = Signal()  # of the command has been seen: SETUP
         m.d.comb += self.issue.ready.eq(enough)
@@ -193,6 +196,7 @@ class Sequencer(wiring.Component):
                     self.control.factor.eq(Mux(is_hadamard, 1, p.mantissa)),
                     self.control.limited.eq(field["planes"] != 0),
                     self.control.limit.eq(plane_limits[field["planes"]]),
+                    self.control.floor.eq(128 - plane_limits[field["planes"]]),
                     self.control.destination.eq(field["destination"]),
                     setting.to_codes.eq(
                         (field["destination"] != Destination.SCRATCH)
@@ -204,6 +208,7 @@ class Sequencer(wiring.Component):
                         Mux(is_hadamard, Reduce.ABSMAX, Mux(is_exp, Reduce.SUM, field["reduce"]))
                     ),
                     left.eq(n),
+                    last_word.eq(n <= width),
                     step.eq(field["dst"]),
                     offset.eq(0),
                     half.eq(field["size"] >> 1 + levels),
@@ -238,8 +243,10 @@ class Sequencer(wiring.Component):
             with m.State("STREAM"):
                 m.d.comb += self.busy.eq(1)
                 words = {"a": word_a, "b": word_b, "dst": word_dst}
-                self._stream(m, send, setting, left, words, (step, offset), inside, last_pass)
-                with m.If(left <= width):
+                self._stream(
+                    m, send, setting, left, last_word, words, (step, offset), inside, last_pass
+                )
+                with m.If(last_word):
                     m.d.sync += [inside.eq(inside << 1), passes.eq(passes - 1)]
                     m.next = "DRAIN"
                     with m.If(~last_pass):
@@ -260,6 +267,7 @@ class Sequencer(wiring.Component):
                 m.d.sync += [
                     index.eq(0),
                     left.eq(n),
+                    last_word.eq(n <= width),
                     word_a.eq(start),
                     word_b.eq(start),
                     word_dst.eq(start),
@@ -307,7 +315,7 @@ class Sequencer(wiring.Component):
                             word_b.eq(word_b + 1 - half),
                             sine.eq(word_b + 1),
                         ]
-                    with m.If(left <= 2 * width):
+                    with m.If(last_pair):
                         m.next = "DRAIN"
 
             with m.State("DRAIN"):
@@ -336,11 +344,11 @@ class Sequencer(wiring.Component):
             with m.If(after >= wraps * tile_k):
                 m.d.sync += [offset.eq(after - wraps * tile_k), step.eq(step + wraps)]
 
-    def _stream(self, m, send, setting, left, words, place, inside, last_pass):
+    def _stream(self, m, send, setting, left, last, words, place, inside, last_pass):
         """Send the next word of VEC, EXP or of a pass of HADAMARD within words."""
         width, levels = self._config.vu_width, self._levels
         step, offset = place
-        mask, last = Signal(width), left <= width
+        mask = Signal(width)
         m.d.comb += mask.eq(self._first(left))
         # Where words divide the K step, activation memory takes them whole; what the mask leaves
         # out is zero, which is what the rest of the K step must become.
@@ -358,7 +366,7 @@ class Sequencer(wiring.Component):
             reduce=last_pass,
         )
         m.d.sync += [word.eq(word + 1) for word in words.values()]
-        m.d.sync += left.eq(left - width)
+        m.d.sync += [left.eq(left - width), last.eq(left <= 2 * width)]
         self._advance(m, step, offset, Mux(last & ~whole, left[: self._levels + 1], width))
 
     def _pad(self, m, send, step, offset):
