@@ -88,7 +88,7 @@ def broken(variant, old, new):
         ("Mux(final, last[:low_bits], self._beats - 1) - first[:low_bits]",
          "Mux(final, last[:low_bits], self._beats - 2) - first[:low_bits]", "random_lists"),
         # Credit given for a beat that the FIFO still holds.
-        ("credit + popped - Mux", "credit + memory.rvalid - Mux", "credits"),
+        ("credit + popped - spent", "credit + memory.rvalid - spent", "credits"),
         # A range that wraps round is taken for a small one.
         ("check_last = Signal(ADDRESS_BITS + 1), Signal(ADDRESS_BITS + 1)",
          "check_last = Signal(ADDRESS_BITS - beat_shift), Signal(ADDRESS_BITS - beat_shift)",

@@ -77,7 +77,7 @@ def test_kv_writer(variant):
         # The range's end is not compared.
         ("last.eq(address[beat_shift:] + beats - 1)", "last.eq(address[beat_shift:])", "bounds"),
         # A burst starts before its last beat is there.
-        ("fifo.level > burst.length", "fifo.level != 0", "speed"),
+        ("fifo.level > splitter.o.payload.length", "fifo.level != 0", "speed"),
         # The bus is left in the middle of a burst.
         ('m.next = "RESPONSE"', 'm.next = "RESPONSE"\n                stoppable()',
          "clear_in_work"),

@@ -21,18 +21,19 @@ def StrobedBeat(config):
 
 
 def _digit_rom():
-    """Digits of -limit..limit, weight 1 first, as ``nonzero | negative << 1`` each.
+    """Digits of each byte, a signed number, weight 1 first, as ``nonzero | negative << 1`` each.
 
-    The digits of a smaller number of planes are the lower ones of the same entry.
+    The digits of a smaller number of planes are the lower ones of the same entry. Bytes beyond the
+    limit of all planes have none.
     """
-    words = []
-    for value in range(-limit(PLANES_MAX), limit(PLANES_MAX) + 1):
-        word = 0
+    words = [0] * 256
+    for number in range(-limit(PLANES_MAX), limit(PLANES_MAX) + 1):
+        value, word = number, 0
         for plane in range(PLANES_MAX):
             digit = (value + 1) % 3 - 1
             value = (value - digit) // 3
             word |= {0: 0, 1: 1, -1: 3}[digit] << _TRIT_BITS * plane
-        words.append(word)
+        words[number & 0xFF] = word
     return words
 
 
@@ -274,9 +275,11 @@ class KVPacker(wiring.Component):
         ]
 
         # Stage 1: new values look up their digits, old bytes are kept.
-        words = _digit_rom()
         m.submodules.digits = digits = Memory(
-            shape=_TRIT_BITS * PLANES_MAX, depth=256, init=words + [0] * (256 - len(words))
+            shape=_TRIT_BITS * PLANES_MAX,
+            depth=256,
+            init=_digit_rom(),
+            attrs={"ram_style": "block"},  # in logic it is eight look-up tables deep
         )
         old = Signal(config.bus_width)
         trits = []
@@ -284,40 +287,41 @@ class KVPacker(wiring.Component):
             port = digits.read_port()
             element = Signal(8, name=f"element_{lane}")
             m.d.sync += element.eq(self.scratch_a.data[lane][:8])
-            m.d.comb += port.addr.eq(element + limit(PLANES_MAX))
+            m.d.comb += port.addr.eq(element)
             trit = Signal(_TRIT_BITS, name=f"trit_{lane}")
             m.d.sync += trit.eq(port.data.word_select(tag_1.digit, _TRIT_BITS))
             trits.append(trit)
         old_words = [Signal(32 * width, name=f"old_word_{i}") for i in range(2)]
         old_word = old_words[1]
         m.d.sync += [old_words[0].eq(self.scratch_b.data.as_value()), old_word.eq(old_words[0])]
+        next_old = Signal.like(old)
         if words_b == 1:
-            m.d.sync += old.eq(old_word.word_select(tag_1.beat, config.bus_width))
+            m.d.comb += next_old.eq(old_word.word_select(tag_1.beat, config.bus_width))
         else:
-            m.d.sync += old.eq(Cat(old[len(old_word) :], old_word))
+            m.d.comb += next_old.eq(Cat(old[len(old_word) :], old_word))
+        m.d.sync += old.eq(next_old)
 
         # Stage 2, KEY: a gearbox from words to K steps. It never holds a whole step and a word.
+        # How full it will be is known a cycle before the trits are there.
         held = Signal(_TRIT_BITS * (tile_k + width))
         fill, rest = Signal(range(tile_k + width + 1)), Signal(range(tile_k + width + 1))
         kept = Signal.like(held)
-        ended, full, emit = Signal(), Signal(), Signal()
-        offset = rest[: (tile_k - 1).bit_length()]
+        ended, full, some, emit = Signal(), Signal(), Signal(), Signal()
+        offset = Signal((tile_k - 1).bit_length())
         arrived = Cat(Mux(lane < tag_2.count, trit, 0) for lane, trit in enumerate(trits))
         m.d.comb += [
             full.eq(fill >= tile_k),
-            emit.eq(full | (ended & (fill != 0))),
+            some.eq(full | (ended & (fill != 0))),
+            rest.eq(Mux(full, fill - tile_k, Mux(some, 0, fill))),
             kept.eq(Mux(emit, held[_TRIT_BITS * tile_k :], held)),
-            rest.eq(Mux(full, fill - tile_k, Mux(emit, 0, fill))),
         ]
-        m.d.sync += [held.eq(kept), fill.eq(rest)]
+        m.d.sync += [fill.eq(rest), offset.eq(rest), emit.eq(some), held.eq(kept)]
         with m.If(rest == 0):
             m.d.sync += ended.eq(0)
+        with m.If(tag_1.key):
+            m.d.sync += [fill.eq(rest + tag_1.count), ended.eq(tag_1.final)]
         with m.If(tag_2.key):
-            m.d.sync += [
-                held.eq(kept | (arrived << Cat(Const(0, 1), offset))),
-                fill.eq(rest + tag_2.count),
-                ended.eq(tag_2.final),
-            ]
+            m.d.sync += held.eq(kept | (arrived << Cat(Const(0, 1), offset)))
 
         # Stage 2, VALUE: the new trit of each row of the tile.
         row_trits = Signal(_TRIT_BITS * rows)
@@ -340,8 +344,8 @@ class KVPacker(wiring.Component):
         m.d.comb += scale_strobe.eq(Cat((strobe_row == row).replicate(2) for row in range(rows)))
         for row in range(rows):
             m.submodules[f"decoder_{row}"] = decoder = TritDecoder(code)
-            row_bytes = old.word_select(row, 8 * columns)
-            m.d.comb += decoder.byte.eq(row_bytes.word_select(column, 8))
+            row_bytes = next_old.word_select(row, 8 * columns)
+            m.d.sync += decoder.byte.eq(row_bytes.word_select(column, 8))
             decoders.append(decoder)
 
         m.d.sync += [

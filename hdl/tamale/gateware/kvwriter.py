@@ -110,7 +110,7 @@ class KVWriter(wiring.Component):
         m.submodules.splitter = splitter = BurstSplitter(config, longest)
         wiring.connect(m, wiring.flipped(self.a), packer.scratch_a)
         wiring.connect(m, wiring.flipped(self.b), packer.scratch_b)
-        m.d.sync += packer.room.eq(fifo.level < depth - packer.MARGIN)
+        m.d.sync += [packer.room.eq(fifo.level < depth - packer.MARGIN), packer.start.eq(0)]
 
         issue = Signal(IssueLayout)
         is_value = Signal()
@@ -151,17 +151,31 @@ class KVWriter(wiring.Component):
             return [term.eq(a), factor.eq(b)]
 
         cancelled, unfinished, checked = Signal(), Signal(), Signal()
-        address_sent, data_sent, to_send = Signal(), Signal(), Signal(8)
+        to_send = Signal(8)
         # Whether a burst's beats are there, known a cycle later; a burst lasts longer than that.
         final, gathered = Signal(), Signal()
         m.d.sync += gathered.eq(splitter.o.valid & (fifo.level > splitter.o.payload.length))
         m.d.comb += [
             memory.awsize.eq(beat_shift),
             memory.awburst.eq(axi.Burst.INCR),
-            memory.wdata.eq(fifo.o.payload.data),
-            memory.wstrb.eq(fifo.o.payload.strobe),
-            memory.wlast.eq(to_send == 0),
+            splitter.i.payload.first.eq(address[beat_shift:]),
+            splitter.i.payload.last.eq(last),
         ]
+        # Write data leave from registers.
+        sending, may_send = Signal(), Signal()
+        m.d.comb += [
+            may_send.eq(~memory.wvalid | memory.wready),
+            fifo.o.ready.eq(sending & may_send),
+        ]
+        with m.If(may_send):
+            m.d.sync += [
+                memory.wvalid.eq(sending & fifo.o.valid),
+                memory.wdata.eq(fifo.o.payload.data),
+                memory.wstrb.eq(fifo.o.payload.strobe),
+                memory.wlast.eq(to_send == 0),
+            ]
+        with m.If(memory.awready):
+            m.d.sync += memory.awvalid.eq(0)
 
         with m.FSM() as fsm:
             # The burst on the bus, if there is one, must be finished; everything else can stop.
@@ -180,7 +194,7 @@ class KVWriter(wiring.Component):
                     m.next = "START"
                 stoppable()
             with m.State("START"):
-                m.d.comb += packer.start.eq(1)
+                m.d.sync += packer.start.eq(1)
                 m.d.sync += [
                     address.eq(issue.kv_base),
                     beats.eq(Mux(is_value, 0, 2 * config.scale_beats)),
@@ -238,10 +252,6 @@ class KVWriter(wiring.Component):
                 m.next = "CHECK"
                 stoppable()
             with m.State("CHECK"):
-                m.d.comb += [
-                    splitter.i.payload.first.eq(address[beat_shift:]),
-                    splitter.i.payload.last.eq(last),
-                ]
                 with m.If(allowed):
                     m.d.comb += splitter.i.valid.eq(1)
                     m.d.sync += checked.eq(1)
@@ -251,6 +261,7 @@ class KVWriter(wiring.Component):
                         self.fault_valid.eq(1),
                         self.fault.code.eq(Fault.WRITE_BOUNDS),
                         self.fault.info.eq(address),
+                        unfinished.eq(0),
                     ]
                     m.next = "FLUSH"
                 stoppable()
@@ -263,24 +274,15 @@ class KVWriter(wiring.Component):
                         memory.awlen.eq(burst.length),
                         final.eq(burst.final),
                         to_send.eq(burst.length),
-                        address_sent.eq(0),
-                        data_sent.eq(0),
+                        memory.awvalid.eq(1),
+                        sending.eq(1),
                     ]
                     m.next = "WRITE"
                 stoppable()
             with m.State("WRITE"):
-                m.d.comb += [
-                    memory.awvalid.eq(~address_sent),
-                    memory.wvalid.eq(~data_sent & fifo.o.valid),
-                    fifo.o.ready.eq(~data_sent & memory.wready),
-                ]
-                with m.If(memory.awready):
-                    m.d.sync += address_sent.eq(1)
-                with m.If(memory.wvalid & memory.wready):
-                    m.d.sync += to_send.eq(to_send - 1)
-                    with m.If(memory.wlast):
-                        m.d.sync += data_sent.eq(1)
-                with m.If(address_sent & data_sent):
+                with m.If(fifo.o.valid & fifo.o.ready):
+                    m.d.sync += [to_send.eq(to_send - 1), sending.eq(to_send != 0)]
+                with m.If(~memory.awvalid & ~sending & ~memory.wvalid):
                     m.next = "RESPONSE"
             with m.State("RESPONSE"):
                 m.d.comb += memory.bready.eq(1)
@@ -292,6 +294,7 @@ class KVWriter(wiring.Component):
                         m.next = "FLUSH"
                     with m.Elif(failed):
                         m.d.sync += [
+                            unfinished.eq(0),
                             self.fault_valid.eq(1),
                             self.fault.code.eq(Fault.WRITE_ERROR),
                             self.fault.info.eq(memory.awaddr),
@@ -309,18 +312,18 @@ class KVWriter(wiring.Component):
                 stoppable()
             with m.State("FLUSH"):
                 m.d.comb += [fifo.clear.eq(1), splitter.clear.eq(1)]
-                m.d.sync += [cancelled.eq(0), unfinished.eq(0)]
+                m.d.sync += cancelled.eq(0)
                 with m.If(~self.fault_valid):
                     m.next = "IDLE"
 
-        # The packer's reset reaches far, so it comes from a register; the FIFO is cleared as long.
-        abort = Signal()
-        m.d.sync += packer.abort.eq(abort)
-        with m.If(packer.abort):
+        # The packer's reset reaches far, so it comes from a register: a beat may still leave it.
+        abort, flushed = Signal(), Signal()
+        m.d.sync += [packer.abort.eq(abort), flushed.eq(fsm.ongoing("FLUSH"))]
+        with m.If(flushed):
             m.d.comb += fifo.clear.eq(1)
         m.d.comb += [
             abort.eq(self.clear | cancelled | fsm.ongoing("FLUSH")),
-            self.unit.done_valid.eq(unfinished & checked & ~packer.busy & ~abort),
+            self.unit.done_valid.eq(unfinished & checked & ~packer.busy & ~self.clear),
             self.idle.eq(fsm.ongoing("IDLE") & ~unfinished),
         ]
         with m.If(self.unit.done_valid):
