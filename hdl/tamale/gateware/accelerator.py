@@ -88,26 +88,32 @@ class Accelerator(wiring.Component):
         m = Module()
         config = self._config
         m.submodules.registers = regs = RegisterFile(self.block)
-        m.submodules.slice = entrance = Slice(self.block.bus_signature())
+        m.submodules.slice = entrance = Slice(self.block.bus_signature(), pause=2)
         wiring.connect(m, wiring.flipped(self.bus), entrance.bus)
         wiring.connect(m, entrance.target, regs.bus)
 
-        # Blocks with state of a job are reset together; those on the bus drain by themselves.
-        reset = Signal()
+        # Blocks with state of a job are reset one after another, each from a register of its own:
+        # none is on the other side of the chip. Those on the bus drain by themselves.
+        begin_reset = Signal()
+        resets = [begin_reset]
 
         def resettable(name, block):
+            reset = Signal(name=f"reset_{name}")
+            m.d.sync += reset.eq(resets[-1])
+            resets.append(reset)
             m.submodules[name] = ResetInserter(reset)(block)
             return block
 
-        queue = resettable("queue", JobQueue(config, depth=registers.QUEUE_DEPTH))
-        walker = resettable("walker", StreamWalker(config))
-        executor = resettable("executor", Executor(config))
-        loader = resettable("loader", Loader(config))
         array = resettable("array", TernaryArray(config))
         vector = resettable("vector", VectorUnit(config))
         scalar = resettable("scalar", ScalarUnit(config))
         candidates = resettable("candidates", Candidates(config))
+        loader = resettable("loader", Loader(config))
         checksum = resettable("checksum", StreamChecksum(config))
+        queue = resettable("queue", JobQueue(config, depth=registers.QUEUE_DEPTH))
+        walker = resettable("walker", StreamWalker(config))
+        executor = resettable("executor", Executor(config))
+        reset = resets[-1]
         m.submodules.program = program = ProgramMemory(config)
         m.submodules.scratchpad = scratchpad = Scratchpad(config)
         m.submodules.activation = activation = ActivationMemory(config)
@@ -142,14 +148,18 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             walker.completed.eq(writer.completed),
             executor.slot_stride.eq(regs.slot_stride.value),
-            executor.settled.eq(candidates.idle & writer.idle),
         ]
+        # Seen a cycle late: both fall long before the command that makes them is over.
+        m.d.sync += executor.settled.eq(candidates.idle & writer.idle)
 
-        stop = self._faults(m, regs, reset, queue, walker, executor, reader, writer)
+        stop = self._faults(m, regs, begin_reset, reset, queue, walker, executor, reader, writer)
         summing, pop = self._stream(
             m, regs, reset, walker, executor, reader, loader, array, checksum
         )
-        m.d.comb += [walker.halt.eq(stop | summing), executor.halt.eq(stop | summing)]
+        # A cycle late: they come no further than a command that nobody takes, or that is forgotten.
+        halt = Signal()
+        m.d.sync += halt.eq(stop | summing)
+        m.d.comb += [walker.halt.eq(halt), executor.halt.eq(halt)]
         self._program(m, regs, program)
         self._jobs(m, regs, queue, walker, executor)
         self._scalars(m, regs, executor, loader, scalar)
@@ -169,7 +179,7 @@ class Accelerator(wiring.Component):
             else:
                 m.d.comb += port.eq(getattr(self.axi, name))
 
-    def _faults(self, m, regs, reset, queue, walker, executor, reader, writer):
+    def _faults(self, m, regs, begin_reset, reset, queue, walker, executor, reader, writer):
         """Keep the first fault, sequence a reset; return the condition under which agents stand."""
         fault = Signal(FaultLayout)
         found = Signal(FaultLayout)
@@ -181,10 +191,11 @@ class Accelerator(wiring.Component):
             (walker.fault.code != Fault.NONE, walker.fault),
         ]
         faulted, raised = Signal(), Signal()
+        resetting, clear = Signal(), Signal()
+        m.d.sync += raised.eq(0)
         for valid, source in reversed(sources):
             with m.If(valid):
-                m.d.comb += [found.eq(source), raised.eq(1)]
-        resetting, clear = Signal(), Signal()
+                m.d.sync += [found.eq(source), raised.eq(~resetting)]
         m.d.comb += [reader.clear.eq(clear), writer.clear.eq(clear)]
         with m.FSM(name="reset"):
             with m.State("RUN"):
@@ -200,15 +211,22 @@ class Accelerator(wiring.Component):
                 # Agents stand and the reader drops what is in flight; the writer ends its burst.
                 m.d.comb += resetting.eq(1)
                 with m.If(reader.idle & writer.idle):
+                    m.d.sync += begin_reset.eq(1)
                     m.next = "CLEAR"
             with m.State("CLEAR"):
-                m.d.comb += [resetting.eq(1), reset.eq(1)]
-                m.next = "RUN"
+                m.d.comb += resetting.eq(1)
+                m.d.sync += begin_reset.eq(0)
+                with m.If(reset):
+                    m.next = "RUN"
 
+        # Faulted or resetting, from a register of its own: it goes everywhere.
+        stop = Signal()
         with m.If(reset):
-            m.d.sync += [fault.eq(0), faulted.eq(0)]
+            m.d.sync += [fault.eq(0), faulted.eq(0), stop.eq(0)]
         with m.Elif(raised & ~faulted & ~resetting):
-            m.d.sync += [fault.eq(found), faulted.eq(1)]
+            m.d.sync += [fault.eq(found), faulted.eq(1), stop.eq(1)]
+        with m.Elif(regs.control.reset):
+            m.d.sync += stop.eq(1)
         m.d.comb += [
             regs.status.resetting.eq(resetting | regs.control.reset),
             regs.status.faulted.eq(faulted),
@@ -223,7 +241,7 @@ class Accelerator(wiring.Component):
             ),
         ]
         # A cycle after the fault: the agent that raised it stands by itself.
-        return faulted | resetting
+        return stop
 
     def _stream(self, m, regs, reset, walker, executor, reader, loader, array, checksum):
         """Route descriptors and beats; return (a checksum is under way, a beat is consumed)."""
@@ -258,12 +276,15 @@ class Accelerator(wiring.Component):
                 walker.o.ready.eq(reader.descriptors.ready),
             ]
 
-        # A unit takes beats only while it executes, so beats need no more routing than this.
-        for sink, chosen in (
+        # A unit takes beats only while it executes, so beats need no more routing than this, a
+        # cycle late.
+        for sink, takes in (
             (loader, ~summing & (executor.unit == Activity.LOADER)),
             (array, ~summing & (executor.unit == Activity.ARRAY)),
             (checksum, summing),
         ):
+            chosen = Signal()
+            m.d.sync += chosen.eq(takes)
             m.d.comb += [
                 sink.i.payload.eq(reader.o.payload),
                 sink.i.valid.eq(reader.o.valid & chosen),
@@ -332,26 +353,27 @@ class Accelerator(wiring.Component):
         """OR the ports of the units together; add the processor's reads between jobs."""
         width = self._config.vu_width
         lane_bits = width.bit_length() - 1
-        # The access after the one that sets the index, or reads, comes three cycles later at the
+        # The access after the one that sets the index, or reads, comes four cycles later at the
         # earliest; a write's strobe is a cycle later than a read's.
-        index, following, fresh = Signal(17), Signal(17), Signal()
-        successor = Signal(17)
-        m.d.sync += successor.eq(index + 1)
-        was_read = Signal()
-        m.d.sync += was_read.eq(regs.scratch_value.read_strobe)
-        moved = regs.scratch_index.write_strobe | was_read
-        m.d.comb += following.eq(
-            Mux(regs.scratch_index.write_strobe, regs.scratch_index.value, successor)
-        )
-        m.d.sync += fresh.eq(moved)
-        with m.If(moved):
-            m.d.sync += index.eq(following)
-        held = Signal(signed(32))
-        lane = scratchpad.a.data[index[:lane_bits]] if lane_bits else scratchpad.a.data[0]
-        with m.If(fresh):
-            m.d.sync += held.eq(lane)
-        m.d.comb += regs.scratch_value.value.eq(held)
-
+        index = Signal(17)
+        was_read, moved, arriving, arrived = Signal(), Signal(), Signal(), Signal()
+        with m.If(regs.scratch_index.write_strobe):
+            m.d.sync += index.eq(regs.scratch_index.value)
+        with m.Elif(was_read):
+            m.d.sync += index.eq(index + 1)
+        m.d.sync += [
+            was_read.eq(regs.scratch_value.read_strobe),
+            moved.eq(regs.scratch_index.write_strobe | was_read),
+            arriving.eq(moved),
+            arrived.eq(arriving),
+        ]
+        # Block RAM is slow, so the word is kept before the element is taken from it.
+        word = Signal(32 * width)
+        with m.If(arriving):
+            m.d.sync += word.eq(scratchpad.a.data.as_value())
+        with m.If(arrived):
+            lane = word.word_select(index[:lane_bits], 32) if lane_bits else word
+            m.d.sync += regs.scratch_value.value.eq(lane)
         reads_a = [vector.a, array.scratch_read, writer.a]
         reads_b = [vector.b, writer.b]
         for port, users in ((scratchpad.a, reads_a), (scratchpad.b, reads_b)):
@@ -360,8 +382,10 @@ class Accelerator(wiring.Component):
                 port.addr.eq(_any(user.addr for user in users)),
             ]
             m.d.comb += [user.data.eq(port.data) for user in users]
-        with m.If(moved & executor.idle):
-            m.d.comb += [scratchpad.a.en.eq(1), scratchpad.a.addr.eq(following >> lane_bits)]
+        idle = Signal()
+        m.d.sync += idle.eq(executor.idle)
+        with m.If(moved & idle):
+            m.d.comb += [scratchpad.a.en.eq(1), scratchpad.a.addr.eq(index >> lane_bits)]
         writes = [loader.write, array.scratch_write, vector.write]
         m.d.comb += [
             scratchpad.write.en.eq(_any(user.en for user in writes)),

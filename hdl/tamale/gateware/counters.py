@@ -44,10 +44,9 @@ class Counters(wiring.Component):
     """Counts events, one bit per counter and cycle, without losing any.
 
     Each event has a short counter; in turn, one a cycle, they are added into a memory and cleared.
-    What ``value`` shows is therefore up to 40 cycles old. At ``snapshot`` the short counters are
-    set
-    aside, and the next turn fills a second memory with the exact state of that cycle, which holds
-    until the next snapshot.
+    What ``value`` shows is therefore up to 41 cycles old. At ``snapshot`` the short counters are
+    set aside, and the next turn fills a second memory with the exact state of that cycle, which
+    holds until the next snapshot.
 
     Members
     -------
@@ -59,7 +58,7 @@ class Counters(wiring.Component):
     snapshot : In(1)
         Pulse: remember the state, events of this cycle included; of a later cycle if ``busy``.
     busy : Out(1)
-        A clear or a snapshot is under way: 40 cycles.
+        A clear or a snapshot is under way: 41 cycles.
     select : In(Counter), live : In(1)
         Counter to show, of the snapshot or of the present.
     value : Out(48)
@@ -95,11 +94,14 @@ class Counters(wiring.Component):
         short = [Signal(7, name=f"short_{i}") for i in range(count)]
         aside = [Signal(7, name=f"aside_{i}") for i in range(count)]
         clearing, copying = Signal(), Signal()
-        snapshot, postponed = Signal(), Signal()
-        m.d.comb += snapshot.eq((self.snapshot | postponed) & ~self.busy)
+        # Everything a cycle late, for what is decided here reaches all the short counters.
+        events, clear = Signal.like(self.events), Signal()
+        snapshot, postponed, take = Signal(), Signal(), Signal()
+        m.d.comb += take.eq((self.snapshot | postponed) & ~self.busy)
+        m.d.sync += [events.eq(self.events), clear.eq(self.clear), snapshot.eq(take)]
         with m.If(self.snapshot & self.busy):
             m.d.sync += postponed.eq(1)
-        with m.Elif(snapshot):
+        with m.Elif(take):
             m.d.sync += postponed.eq(0)
         remaining = Signal(range(count + 1))
         amount = Signal(7)
@@ -108,7 +110,7 @@ class Counters(wiring.Component):
                 with m.Case(i):
                     m.d.comb += amount.eq(Mux(copying, aside[i], short[i]))
         added = Mux(clearing, 0, old.data + amount)
-        m.d.comb += [old.addr.eq(turn), self.busy.eq(clearing | copying)]
+        m.d.comb += [old.addr.eq(turn), self.busy.eq(clearing | copying | clear | snapshot)]
         for port in writes:
             m.d.comb += [port.addr.eq(turn), port.data.eq(added)]
         m.d.comb += [
@@ -118,25 +120,25 @@ class Counters(wiring.Component):
         m.d.sync += writing.eq(~writing)
         with m.If(writing):
             m.d.sync += turn.eq(Mux(turn == count - 1, 0, turn + 1))
-            with m.If(self.busy):
+            with m.If(clearing | copying):
                 m.d.sync += remaining.eq(remaining - 1)
                 with m.If(remaining == 1):
                     m.d.sync += [clearing.eq(0), copying.eq(0)]
         for i in range(count):
             visited = writing & (turn == i) & ~copying
-            m.d.sync += short[i].eq(Mux(visited, 0, short[i]) + self.events[i])
+            m.d.sync += short[i].eq(Mux(visited, 0, short[i]) + events[i])
             with m.If(snapshot):
                 m.d.sync += [
-                    aside[i].eq(Mux(visited, 0, short[i]) + self.events[i]),
+                    aside[i].eq(Mux(visited, 0, short[i]) + events[i]),
                     short[i].eq(0),
                 ]
-            with m.If(clearing | self.clear):
+            with m.If(clearing | clear):
                 m.d.sync += short[i].eq(0)
         with m.If(snapshot):
             m.d.sync += [copying.eq(1), remaining.eq(count)]
-        with m.If(self.clear):
+        with m.If(clear):
             m.d.sync += [clearing.eq(1), copying.eq(0), remaining.eq(count)]
         # A visit in progress ends before a new mode begins, so that each mode sees whole visits.
-        with m.If(snapshot | self.clear):
+        with m.If(snapshot | clear):
             m.d.sync += writing.eq(0)
         return m

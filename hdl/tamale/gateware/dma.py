@@ -118,7 +118,8 @@ class StreamReader(wiring.Component):
             splitter.i.payload.first.eq(check_address[beat_shift:]),
             splitter.i.payload.last.eq(check_last),
             check_free.eq(~checked | check_empty | (allowed & splitter.i.ready)),
-            self.descriptors.ready.eq(~summed & ~stopped & ~self.clear),
+            # What is taken during `clear` is forgotten, too.
+            self.descriptors.ready.eq(~summed & ~stopped),
         ]
         with m.If(check_free):
             m.d.sync += [
@@ -155,14 +156,15 @@ class StreamReader(wiring.Component):
         in_flight = Signal(range(config.max_outstanding + 1))
         burst = splitter.o.payload
         slot_free, room, issue, ended, popped = Signal(), Signal(), Signal(), Signal(), Signal()
+        issued_before, spent = Signal(), Signal(range(self.burst_beats + 1))
         compared, offered, full = Signal(), Signal(), Signal()
         m.d.sync += [
-            compared.eq(offered & ~issue),
-            room.eq(offered & ~issue & (credit > burst.length)),
+            compared.eq(offered & ~issue & ~issued_before),
+            room.eq(offered & ~issue & ~issued_before & (credit > burst.length)),
             full.eq(in_flight == config.max_outstanding),
         ]
         m.d.comb += [
-            # A cycle is lost between two bursts, which costs nothing while one has many beats.
+            # Cycles are lost between two bursts, which costs nothing while one has many beats.
             slot_free.eq(~full & ~memory.arvalid),
             offered.eq(splitter.o.valid & ~stopped & ~self.clear),
             issue.eq(room & slot_free & offered),
@@ -175,7 +177,9 @@ class StreamReader(wiring.Component):
         ]
         m.d.sync += [
             popped.eq(self.o.valid & self.o.ready),
-            credit.eq(credit + popped - Mux(issue, burst.length + 1, 0)),
+            issued_before.eq(issue),
+            spent.eq(Mux(issue, burst.length + 1, 0)),
+            credit.eq(credit + popped - spent),
             in_flight.eq(in_flight + issue - ended),
         ]
         with m.If(issue):
@@ -257,7 +261,7 @@ class StreamChecksum(wiring.Component):
     beats : ``In(32)``
         How many; read with ``start``.
     i : ``In(stream.Signature(bus_width))``
-        The beats; none is taken while ``done`` is high.
+        The beats; none is taken while ``done`` is high, and one of the cycle of ``start`` is lost.
     crc : ``Out(32)``
         The sum of the beats so far.
     done : ``Out(1)``
@@ -274,7 +278,7 @@ class StreamChecksum(wiring.Component):
                 "beats": In(32),
                 "i": In(stream.Signature(config.bus_width)),
                 "crc": Out(32),
-                "done": Out(1),
+                "done": Out(1, init=1),
             }
         )
 
@@ -298,8 +302,7 @@ class StreamChecksum(wiring.Component):
             m.d.comb += following[bit].eq(Cat(operands).xor())
         left = Signal(32)
         m.d.comb += [
-            self.done.eq(left == 0),
-            self.i.ready.eq(~self.done & ~self.start),
+            self.i.ready.eq(~self.done),
             taken.eq(self.i.valid & self.i.ready),
             self.crc.eq(remainder[::-1] ^ standard.xor_output),
         ]
@@ -308,9 +311,9 @@ class StreamChecksum(wiring.Component):
         with m.If(self.start):
             m.d.sync += remainder.eq(standard.initial_crc)
         with m.If(self.start):
-            m.d.sync += left.eq(self.beats)
+            m.d.sync += [left.eq(self.beats), self.done.eq(self.beats == 0)]
         with m.Elif(taken):
-            m.d.sync += left.eq(left - 1)
+            m.d.sync += [left.eq(left - 1), self.done.eq(left == 1)]
         return m
 
     def _remainder(self, remainder, beat):

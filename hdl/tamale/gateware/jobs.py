@@ -1,6 +1,6 @@
 """Queue of jobs between firmware and the two agents that walk the program."""
 
-from amaranth.hdl import Array, Module, Mux, Signal, unsigned
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -64,7 +64,7 @@ class JobQueue(wiring.Component):
 
     Firmware writes token, position and cache address of each slot into staging memory, then
     ``submit``
-    copies and validates them: 5 cycles a slot and 1. Staging keeps its values, so what does not
+    copies and validates them: 5 cycles a slot and 2. Staging keeps its values, so what does not
     change
     need not be written again; it must not be written while ``busy``.
 
@@ -171,11 +171,12 @@ class JobQueue(wiring.Component):
             write.data.blocks.eq(blocks),
             write.data.digit.eq(digit),
             self.level.eq((pushed - taken[1])[: index + 1]),
-            self.full.eq(
-                ((pushed - taken[0])[: index + 1] == depth)
-                | ((pushed - taken[1])[: index + 1] == depth)
-            ),
         ]
+        # Seen a cycle late: nothing is submitted in the cycle behind a copy.
+        m.d.sync += self.full.eq(
+            ((pushed - taken[0])[: index + 1] == depth)
+            | ((pushed - taken[1])[: index + 1] == depth)
+        )
 
         def refuse(info):
             m.d.comb += [self.fault.code.eq(Fault.BAD_JOB), self.fault.info.eq(info)]
@@ -209,17 +210,23 @@ class JobQueue(wiring.Component):
                     m.next = "IDLE"
                 with m.Elif(slot + 1 == head[:5]):
                     m.d.sync += [pushed.eq(pushed + 1), heads[pushed[:index]].eq(head)]
-                    m.next = "IDLE"
+                    m.next = "PUSHED"
                 with m.Else():
                     m.next = "DIVIDE"
+            with m.State("PUSHED"):
+                m.d.comb += self.busy.eq(1)
+                with m.If(self.submit):
+                    refuse(QUEUE_FULL)
+                m.next = "IDLE"
 
         for taker, count in zip(self.takers, taken, strict=True):
             read = entries.read_port()
-            header = heads[count[:index]]
+            # A cycle late, so that takers see registers; after the end of a job, in time.
+            m.d.sync += [
+                taker.available.eq((count != pushed) & ~taker.finish),
+                Cat(taker.slots, taker.want_head).eq(heads[count[:index]]),
+            ]
             m.d.comb += [
-                taker.available.eq(count != pushed),
-                taker.slots.eq(header[:5]),
-                taker.want_head.eq(header[5]),
                 read.addr.eq(count[:index] * stride + Mux(taker.slot < stride, taker.slot, 0)),
                 read.en.eq(1),
                 taker.entry.eq(read.data),

@@ -102,9 +102,18 @@ class ScalarUnit(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         slots = self._config.vectors
-        memory = Memory(shape=ScalarLayout, depth=SHARED_SCALARS * (slots + 1), init=[])
+        # Nobody takes what is read in the cycle in which it is written. Yosys heeds this where it
+        # makes block RAM of an asynchronous read port and a register.
+        memory = Memory(
+            shape=ScalarLayout,
+            depth=SHARED_SCALARS * (slots + 1),
+            init=[],
+            attrs={"no_rw_check": 1},
+        )
         m.submodules.memory = memory
-        port_a, port_b = memory.read_port(), memory.read_port()
+        port_a, port_b = (memory.read_port(domain="comb") for _ in range(2))
+        read_a, read_b = Signal(ScalarLayout), Signal(ScalarLayout)
+        m.d.sync += [read_a.eq(port_a.data), read_b.eq(port_b.data)]
         store = memory.write_port()
 
         def address(name, slot):
@@ -124,8 +133,8 @@ class ScalarUnit(wiring.Component):
             read_slot.eq(Mux(idle, self.read.slot, slot)),
             port_a.addr.eq(address(Mux(idle, self.read.p_name, a_name), read_slot)),
             port_b.addr.eq(address(Mux(idle, self.read.q_name, b_name), read_slot)),
-            self.read.p.eq(port_a.data),
-            self.read.q.eq(port_b.data),
+            self.read.p.eq(read_a),
+            self.read.q.eq(read_b),
         ]
         is_ = {op: Signal(name=f"is_{op.name.lower()}") for op in ScalarOp}
         m.d.comb += [signal.eq(operation == op) for op, signal in is_.items()]
@@ -149,10 +158,10 @@ class ScalarUnit(wiring.Component):
         a_mantissa, a_exponent = Signal(16), Signal(signed(11))
         b_mantissa, b_exponent = Signal(16), Signal(signed(11))
         m.d.sync += [
-            a_mantissa.eq(port_a.data.mantissa),
-            a_exponent.eq(port_a.data.exponent),
-            b_mantissa.eq(port_b.data.mantissa),
-            b_exponent.eq(port_b.data.exponent),
+            a_mantissa.eq(read_a.mantissa),
+            a_exponent.eq(read_a.exponent),
+            b_mantissa.eq(read_b.mantissa),
+            b_exponent.eq(read_b.exponent),
         ]
         odd = a_exponent[0]
         swap, ahead, behind = Signal(), Signal(signed(12)), Signal(signed(12))
@@ -168,6 +177,29 @@ class ScalarUnit(wiring.Component):
         upper, middle = Signal(31), Signal(19)
         zeros = Signal(6)
 
+        # What the states below compute with, outside of them: it need not know which one it is.
+        constant = Signal(signed(11))
+        with m.Switch(operation):
+            with m.Case(ScalarOp.MUL):
+                m.d.comb += constant.eq(15)
+            with m.Case(ScalarOp.DIV):
+                m.d.comb += constant.eq(-15)
+            with m.Case(ScalarOp.SQRT):
+                m.d.comb += constant.eq(-8)
+            with m.Case(ScalarOp.SHIFT, ScalarOp.SCALE):
+                m.d.comb += constant.eq(imm)
+        base, distance = Signal(signed(11)), Signal(signed(12))
+        m.d.comb += [
+            base.eq(Mux(swap, b_exponent, a_exponent)),
+            distance.eq(Mux(swap, behind, ahead)),
+        ]
+        with m.If(is_[ScalarOp.SQRT]):
+            m.d.comb += base.eq((a_exponent >> 1) + odd)
+        rise = Mux(is_[ScalarOp.SHIFT] & (raised < 0), 0, raised)
+        less = Signal(18)
+        m.d.comb += less.eq(rest[:17] - divisor)
+        down, after = Cat(radicand[15:], rest[:18]), Signal(21)
+        m.d.comb += after.eq(down - Cat(1, 0, wide[15:31]))
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [idle.eq(1), self.unit.issue.ready.eq(1), self.normalise.ready.eq(1)]
@@ -200,16 +232,6 @@ class ScalarUnit(wiring.Component):
                 m.next = "COMPARE"
 
             with m.State("COMPARE"):
-                constant = Signal(signed(11))
-                with m.Switch(operation):
-                    with m.Case(ScalarOp.MUL):
-                        m.d.comb += constant.eq(15)
-                    with m.Case(ScalarOp.DIV):
-                        m.d.comb += constant.eq(-15)
-                    with m.Case(ScalarOp.SQRT):
-                        m.d.comb += constant.eq(-8)
-                    with m.Case(ScalarOp.SHIFT, ScalarOp.SCALE):
-                        m.d.comb += constant.eq(imm)
                 uses_b = is_[ScalarOp.MUL] | is_[ScalarOp.DIV] | is_[ScalarOp.SHIFT]
                 term = (b_exponent ^ is_[ScalarOp.DIV].replicate(11)).as_signed()
                 m.d.sync += [
@@ -226,14 +248,6 @@ class ScalarUnit(wiring.Component):
                 m.next = "ALIGN"
 
             with m.State("ALIGN"):
-                base, distance = Signal(signed(11)), Signal(signed(12))
-                m.d.comb += [
-                    base.eq(Mux(swap, b_exponent, a_exponent)),
-                    distance.eq(Mux(swap, behind, ahead)),
-                ]
-                with m.If(is_[ScalarOp.SQRT]):
-                    m.d.comb += base.eq((a_exponent >> 1) + odd)
-                rise = Mux(is_[ScalarOp.SHIFT] & (raised < 0), 0, raised)
                 m.d.sync += [
                     exponent.eq(base + rise + 1),
                     larger.eq(Mux(swap, b_mantissa, a_mantissa)),
@@ -273,8 +287,6 @@ class ScalarUnit(wiring.Component):
             with m.State("DIVIDE"):
                 # Normalised mantissas: the quotient of a * 2**16 and b has 17 bits, the first of
                 # which says whether a >= b.
-                less = Signal(18)
-                m.d.comb += less.eq(rest[:17] - divisor)
                 fits = ~less[17]
                 m.d.sync += [
                     wide[15:].eq(Cat(fits & divides, wide[15:31])),
@@ -287,9 +299,6 @@ class ScalarUnit(wiring.Component):
             with m.State("ROOT"):
                 # Digit by digit: the root so far is r, two more bits of the radicand come down,
                 # the next bit is set if 4r + 1 fits into the remainder.
-                down = Cat(radicand[15:], rest[:18])
-                after = Signal(21)
-                m.d.comb += after.eq(down - Cat(1, 0, wide[15:31]))
                 fits = ~after[20]
                 m.d.sync += [
                     wide[15:].eq(Cat(fits, wide[15:31])),

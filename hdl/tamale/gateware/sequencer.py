@@ -5,6 +5,9 @@ one
 is queued, so that memory never waits for a dependent vector phase.
 """
 
+import functools
+import operator
+
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import enum, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -45,9 +48,9 @@ class StreamWalker(wiring.Component):
     """Emits one descriptor for each LOAD, SLOAD and MATVEC, in program order.
 
     Addresses and lengths are those of `tamale.isa.Source`. There is one multiplier, of four cycles
-    a product. From one descriptor to the next pass 8 cycles without products (LOAD and SLOAD of the
-    sweep), else 7 and 4 for each product: EMBEDDING and ROPE 1, KEYS and VALUES 2, VALUE_BLOCK 3; 2
-    more for MATVEC, 3 more for MATVEC of VALUES. Commands between without descriptors take 3 cycles
+    a product. From one descriptor to the next pass 9 cycles without products (LOAD and SLOAD of the
+    sweep), else 8 and 4 for each product: EMBEDDING and ROPE 1, KEYS and VALUES 2, VALUE_BLOCK 3; 2
+    more for MATVEC, 3 more for MATVEC of VALUES. Commands between without descriptors take 4 cycles
     each. A command without beats emits nothing. A ``fence`` holds the descriptor back until every
     KVWRITE that the walker has passed is complete.
 
@@ -100,7 +103,7 @@ class StreamWalker(wiring.Component):
         wiring.connect(m, cursor.memory, wiring.flipped(self.memory))
         step = cursor.o.p
         command, op = step.command, step.command[:4]
-        # What block RAM and multiplier return goes no further than a register; see SETTLE.
+        # What block RAM and multiplier return goes no further than a register; see SORT.
         entry, body = Signal.like(self.job.entry), Signal(15)
         planes, steps = (field(command, Op.MATVEC, name) for name in ("planes", "steps"))
         m.d.comb += [
@@ -119,7 +122,15 @@ class StreamWalker(wiring.Component):
             trits = Mux(field(command, Op.MATVEC, "sparse"), whole, trits)
         m.d.sync += [entry.eq(self.job.entry), body.eq(trits)]
 
-        # Fields that the three streamed operations place differently, from SETTLE on in registers.
+        # What kind of command it is, and fields that the three streamed operations place
+        # differently: in registers from SORT on.
+        lost, streamed, writes, ends = Signal(Fault), Signal(), Signal(), Signal()
+        m.d.sync += [
+            lost.eq(step.fault),
+            streamed.eq(functools.reduce(operator.or_, (op == case for case in _STREAMED))),
+            writes.eq(op == Op.KVWRITE),
+            ends.eq(op == Op.END),
+        ]
         source, head, fence = Signal(3), Signal(8), Signal()
         offset, beats = Signal(14), Signal(ADDRESS_BITS)
         words_a_beat = config.beat_bytes // 4
@@ -158,31 +169,30 @@ class StreamWalker(wiring.Component):
         pointer = Signal(ADDRESS_BITS)
         values = (source == Source.VALUES) | (source == Source.VALUE_BLOCK)
         cached = (source == Source.KEYS) | values
-        tiles = Mux(
-            source == Source.KEYS,
-            (entry.position >> rows_shift) + 1,
-            field(command, Op.MATVEC, "tiles"),
-        )
-        near = Mux(source == Source.EMBEDDING, addresses.embedding_stride, addresses.rope_stride)
-        index = Mux(source == Source.EMBEDDING, entry.token, entry.position)
+        # Operands that do not wait for a product come from registers, in time for OPERANDS.
+        near, index = Signal(ADDRESS_BITS), Signal(20)
+        head_stride, tiles, all_blocks = Signal(ADDRESS_BITS), Signal(20), Signal(15)
+        m.d.sync += [
+            near.eq(addresses.rope_stride),
+            index.eq(entry.position),
+            head_stride.eq(Mux(values, addresses.value_head_stride, addresses.key_head_stride)),
+            tiles.eq(field(command, Op.MATVEC, "tiles")),
+            all_blocks.eq(entry.blocks + 1),
+        ]
+        with m.If(source == Source.KEYS):
+            m.d.sync += tiles.eq((entry.position >> rows_shift) + 1)
+        with m.If(cached):
+            m.d.sync += [near.eq(addresses.kv_layer_stride), index.eq(step.layer)]
+        with m.Elif(source == Source.EMBEDDING):
+            m.d.sync += [near.eq(addresses.embedding_stride), index.eq(entry.token)]
         products = [
-            (
-                address,
-                Mux(cached, addresses.kv_layer_stride, near),
-                Mux(cached, step.layer, index),
-                source != Source.LINEAR,
-            ),
-            (
-                address,
-                Mux(values, addresses.value_head_stride, addresses.key_head_stride),
-                head,
-                cached,
-            ),
+            (address, near, index, source != Source.LINEAR),
+            (address, head_stride, head, cached),
             (length, length, field(command, Op.MATVEC, "groups"), matvec),
             (length, length, tiles, matvec),
             # A block's length is known by now; LOAD asks for one block, MATVEC for all.
             (address, length << beat_shift, entry.blocks, source == Source.VALUE_BLOCK),
-            (length, length, entry.blocks + 1, matvec & (source == Source.VALUES)),
+            (length, length, all_blocks, matvec & (source == Source.VALUES)),
         ]
         needed = Signal(len(products))
         todo = Signal(len(products))
@@ -200,9 +210,11 @@ class StreamWalker(wiring.Component):
             ),
         ]
 
+        # That writes are pending is seen a cycle late; the last that counts passed long before.
+        m.d.comb += [self.o.p.address.eq(address), self.o.p.beats.eq(length)]
         pending = Signal(16)
-        passed = Signal()
-        m.d.sync += pending.eq(pending + passed - self.completed)
+        passed, behind, empty = Signal(), Signal(), Signal()
+        m.d.sync += [pending.eq(pending + passed - self.completed), behind.eq(pending != 0)]
 
         base = Signal(ADDRESS_BITS)
         with m.Switch(source):
@@ -227,24 +239,21 @@ class StreamWalker(wiring.Component):
             with m.State("NEXT"):
                 # The entry of the slot arrives at the end of this cycle.
                 with m.If(cursor.o.valid):
-                    with m.If(step.fault != Fault.NONE):
-                        m.d.comb += [self.fault.code.eq(step.fault), self.fault.info.eq(step.pc)]
-                    with m.Else():
-                        with m.Switch(op):
-                            with m.Case(*_STREAMED):
-                                m.next = "SETTLE"
-                            with m.Case(Op.END):
-                                m.d.comb += [cursor.o.ready.eq(1), self.job.finish.eq(1)]
-                                m.next = "FINISHED"
-                            with m.Case(Op.KVWRITE):
-                                m.d.comb += [cursor.o.ready.eq(1), passed.eq(1)]
-                            with m.Default():
-                                m.d.comb += cursor.o.ready.eq(1)
+                    m.next = "SORT"
+            with m.State("SORT"):
+                m.next = "NEXT"
+                with m.If(lost != Fault.NONE):
+                    m.d.comb += [self.fault.code.eq(lost), self.fault.info.eq(step.pc)]
+                    m.next = "SORT"
+                with m.Elif(streamed):
+                    m.next = "BEGIN"
+                with m.Else():
+                    m.d.comb += [cursor.o.ready.eq(1), passed.eq(writes), self.job.finish.eq(ends)]
+                    with m.If(ends):
+                        m.next = "FINISHED"
             with m.State("FINISHED"):
                 # The queue's `available` still tells of the job that ended.
                 m.next = "IDLE"
-            with m.State("SETTLE"):
-                m.next = "BEGIN"
             with m.State("BEGIN"):
                 m.d.sync += [address.eq(base), length.eq(beats), todo.eq(needed)]
                 m.next = "OPERANDS"
@@ -274,18 +283,20 @@ class StreamWalker(wiring.Component):
                 m.d.sync += address.eq(address + (offset << beat_shift))
                 with m.If(source == Source.LINEAR):
                     m.d.sync += pointer.eq(pointer + (length << beat_shift))
+                m.d.sync += empty.eq(length == 0)
                 m.next = "EMIT"
             with m.State("EMIT"):
-                blocked = fence & (pending != 0)
-                empty = length == 0
-                m.d.comb += [
-                    self.fenced.eq(blocked),
-                    self.o.p.address.eq(address),
-                    self.o.p.beats.eq(length),
-                    self.o.valid.eq(~blocked & ~empty & ~self.halt),
-                    cursor.o.ready.eq((self.o.valid & self.o.ready) | empty),
-                ]
-                with m.If(cursor.o.ready):
+                blocked = fence & behind
+                m.d.comb += [self.fenced.eq(blocked), cursor.o.ready.eq(empty)]
+                with m.If(empty):
+                    m.next = "NEXT"
+                with m.Elif(~blocked & ~self.halt):
+                    m.d.sync += self.o.valid.eq(1)
+                    m.next = "OFFER"
+            with m.State("OFFER"):
+                m.d.comb += cursor.o.ready.eq(self.o.ready)
+                with m.If(self.o.ready):
+                    m.d.sync += self.o.valid.eq(0)
                     m.next = "NEXT"
         return m
 
@@ -389,6 +400,9 @@ class Executor(wiring.Component):
         # reads or writes scalar registers.
         chosen = Signal(len(units))
         ends, skips, needs_scalars = Signal(), Signal(), Signal()
+        # A command that may be issued whatever the scalar registers are doing.
+        sound, direct = Signal(), Signal()
+        m.d.sync += sound.eq(step.fault == Fault.NONE)
         with m.FSM(name="prefetch"):
             with m.State("LOOK"):
                 # The entry of the slot arrives at the end of this cycle.
@@ -411,6 +425,7 @@ class Executor(wiring.Component):
                     ends.eq(step.command[:4] == Op.END),
                     skips.eq(step.command[:4] == Op.SKIP_UNLESS_HEAD),
                     needs_scalars.eq(1),
+                    direct.eq(0),
                     chosen.eq(0),
                 ]
                 with m.Switch(step.command[:4]):
@@ -420,8 +435,8 @@ class Executor(wiring.Component):
                 with m.Switch(step.command[:4]):
                     with m.Case(Op.LOAD, Op.MATVEC, Op.ROPE):
                         # Need not wait for a normalisation.
-                        m.d.sync += needs_scalars.eq(0)
-                m.d.comb += cursor.o.ready.eq(step.fault == Fault.NONE)
+                        m.d.sync += [needs_scalars.eq(0), direct.eq(sound)]
+                m.d.comb += cursor.o.ready.eq(sound)
                 m.next = "HOLD"
             with m.State("HOLD"):
                 m.d.comb += ready.eq(1)
@@ -458,25 +473,26 @@ class Executor(wiring.Component):
             with m.Case(Op.KVWRITE):
                 names(Op.KVWRITE, "scale", "aux")
 
-        send, sent, done = Signal(), Signal(), Signal()
+        # A unit that was ready is ready until it gets something; it is looked at the cycle before.
+        # The vector unit looks at the command first, and is ready, from a register, when it has
+        # seen enough.
+        send, sent, done, free = Signal(), Signal(), Signal(), Signal()
+        readies = [
+            unit.issue.ready & (activity != Activity.VECTOR)
+            for activity, (unit, _operations) in units.items()
+        ]
+        m.d.sync += free.eq((Cat(readies) & chosen).any() & ready & ~sent)
         result = Signal(48)
         for number, (activity, (unit, _operations)) in enumerate(units.items()):
-            # A unit that was ready is ready until it gets something; it is looked at the cycle
-            # before. Nothing is issued in the cycle after an issue. The vector unit looks at the
-            # command first, and is ready, from a register, when it has seen enough.
-            free, offer = Signal(name=f"free_{activity.name.lower()}"), send & chosen[number]
-            if activity is Activity.VECTOR:
-                m.d.comb += [free.eq(unit.issue.ready), unit.issue.valid.eq(offer)]
-            else:
-                m.d.sync += free.eq(unit.issue.ready)
-                m.d.comb += unit.issue.valid.eq(offer & free)
+            is_vector = activity is Activity.VECTOR
             m.d.comb += [
+                unit.issue.valid.eq(send & chosen[number] & (is_vector | free)),
                 unit.issue.p.eq(issue),
                 unit.issue.p.p.eq(self.read.p),
                 unit.issue.p.q.eq(self.read.q),
             ]
             with m.If(chosen[number]):
-                m.d.comb += sent.eq(send & free)
+                m.d.comb += sent.eq(send & (unit.issue.ready if is_vector else free))
                 with m.If(send):
                     m.d.sync += [self.unit.eq(activity), self.pc.eq(pc)]
             with m.If(self.unit == activity):
@@ -514,7 +530,10 @@ class Executor(wiring.Component):
             with m.State("SELECT"):
                 with m.If(~scalars_settled):
                     m.d.comb += self.activity.eq(Activity.SCALAR)
-                with m.If(ready & ~self.halt & (scalars_settled | ~needs_scalars)):
+                m.d.comb += send.eq(ready & direct & ~self.halt)
+                with m.If(sent):
+                    m.next = "WAIT"
+                with m.If(ready & ~direct & ~self.halt & scalars_settled):
                     with m.If(fault != Fault.NONE):
                         m.d.comb += [self.fault.code.eq(fault), self.fault.info.eq(pc)]
                     with m.Elif(ends):
@@ -524,13 +543,9 @@ class Executor(wiring.Component):
                     with m.Elif(skips):
                         m.d.comb += take.eq(1)
                         m.d.sync += self.head.eq(1)
-                    with m.Elif(needs_scalars):
+                    with m.Else():
                         # The registers answer in the next cycle.
                         m.next = "ISSUE"
-                    with m.Else():
-                        m.d.comb += send.eq(1)
-                        with m.If(sent):
-                            m.next = "WAIT"
             with m.State("ISSUE"):
                 # A reset lets the writer of the cache drain by itself: it must not begin a command
                 # that a fault has ended, whose completion nobody expects.
