@@ -129,9 +129,9 @@ def UnitSignature():
 
 
 def ScratchRead(config):
-    """Read port of the scratchpad, as its user sees it; data one cycle after ``en``.
+    """Read port of the scratchpad, as its user sees it; data two cycles after ``en``.
 
-    ``addr`` counts words of ``vu_width`` elements. Data hold only in the cycle after ``en``.
+    ``addr`` counts words of ``vu_width`` elements. Data hold for one cycle only.
     """
     words = config.scratchpad_elements // config.vu_width
     return wiring.Signature(

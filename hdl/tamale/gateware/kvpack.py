@@ -49,8 +49,8 @@ class KVPacker(wiring.Component):
     is high, and up to `KVPacker.MARGIN` beats may follow after it fell. KEY reads a word every
     max(1, ceil(vu_width / tile_k)) cycles and pauses one cycle more between planes; VALUE makes a
     beat a cycle where a beat's old bytes and a tile's elements lie in one word each, else it takes
-    a cycle for each word. The first beat of VALUE leaves seven cycles after ``start`` (plus the
-    digit's byte column), that of KEY eight, plus one for each further word that it needs.
+    a cycle for each word. The first beat of VALUE leaves eight cycles after ``start`` (plus the
+    digit's byte column), that of KEY ten, plus one for each further word that it needs.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ class KVPacker(wiring.Component):
         scales = Signal(32)
         word_shape = unsigned(17 - word_bits)
         base_a, at_a, at_b = Signal(word_shape), Signal(word_shape), Signal(word_shape)
-        plane, left, wait = Signal(3), Signal(10), Signal(range(interval + 11))
+        plane, left, wait = Signal(3), Signal(10), Signal(range(interval + 13))
         part_a, part_b = Signal(range(tiles_in_word)), Signal(range(beats_in_word))
         read = Signal(range(max(2, reads)))
         read_key, read_value, scale_beat = Signal(), Signal(), Signal()
@@ -210,7 +210,7 @@ class KVPacker(wiring.Component):
                             wait.eq(interval),
                         ]
                         with m.If(final_plane):
-                            m.d.sync += wait.eq(interval + 7)
+                            m.d.sync += wait.eq(interval + 9)
                             m.next = "SCALE"
             with m.State("SCALE"):
                 with m.If(wait != 0):
@@ -238,7 +238,7 @@ class KVPacker(wiring.Component):
                             with m.If(part_a == tiles_in_word - 1):
                                 m.d.sync += [part_a.eq(0), at_a.eq(at_a + words_a)]
                             with m.If(left <= rows):
-                                m.d.sync += wait.eq(8)
+                                m.d.sync += wait.eq(9)
                                 m.next = "DRAIN"
             with m.State("DRAIN"):
                 m.d.sync += wait.eq(wait - 1)
@@ -259,7 +259,9 @@ class KVPacker(wiring.Component):
                 "beat": range(beats_in_word),
             }
         )
-        asked, arriving, tag_0, tag_1, tag_2 = (Signal(tag, name=f"tag{i}") for i in range(5))
+        asked, looked, arriving, tag_0, tag_1, tag_2 = (
+            Signal(tag, name=f"tag{i}") for i in range(6)
+        )
         m.d.sync += [
             asked.key.eq(read_key),
             asked.value.eq(read_value & (read == reads - 1)),
@@ -268,7 +270,8 @@ class KVPacker(wiring.Component):
             asked.digit.eq(planes - 1 - plane),
             asked.tile.eq(part_a),
             asked.beat.eq(part_b),
-            arriving.eq(asked),
+            looked.eq(asked),
+            arriving.eq(looked),
             tag_0.eq(arriving),
             tag_1.eq(tag_0),
             tag_2.eq(tag_1),
@@ -306,7 +309,8 @@ class KVPacker(wiring.Component):
         held = Signal(_TRIT_BITS * (tile_k + width))
         fill, rest = Signal(range(tile_k + width + 1)), Signal(range(tile_k + width + 1))
         kept = Signal.like(held)
-        ended, full, some, emit = Signal(), Signal(), Signal(), Signal()
+        ended, full, some, ahead, emit = (Signal() for _ in range(5))
+        placed = Signal.like(held)
         offset = Signal((tile_k - 1).bit_length())
         arrived = Cat(Mux(lane < tag_2.count, trit, 0) for lane, trit in enumerate(trits))
         m.d.comb += [
@@ -315,13 +319,20 @@ class KVPacker(wiring.Component):
             rest.eq(Mux(full, fill - tile_k, Mux(some, 0, fill))),
             kept.eq(Mux(emit, held[_TRIT_BITS * tile_k :], held)),
         ]
-        m.d.sync += [fill.eq(rest), offset.eq(rest), emit.eq(some), held.eq(kept)]
+        m.d.sync += [
+            fill.eq(rest),
+            offset.eq(rest),
+            ahead.eq(some),
+            emit.eq(ahead),
+            placed.eq(0),
+            held.eq(kept | placed),
+        ]
         with m.If(rest == 0):
             m.d.sync += ended.eq(0)
         with m.If(tag_1.key):
             m.d.sync += [fill.eq(rest + tag_1.count), ended.eq(tag_1.final)]
         with m.If(tag_2.key):
-            m.d.sync += held.eq(kept | (arrived << Cat(Const(0, 1), offset)))
+            m.d.sync += placed.eq(arrived << Cat(Const(0, 1), offset))
 
         # Stage 2, VALUE: the new trit of each row of the tile.
         row_trits = Signal(_TRIT_BITS * rows)

@@ -1,22 +1,36 @@
 """On-chip memory of int32 vectors."""
 
-from amaranth.hdl import Module, signed
+import functools
+import operator
+
+from amaranth.hdl import Cat, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
+from amaranth.utils import exact_log2
 
 from tamale.gateware.interfaces import ScratchRead, ScratchWrite
 
 __all__ = ["Scratchpad"]
+
+#: Words of a bank: the depth of ECP5's block RAM with the 18 bits of which an element takes two.
+_BANK = 1024
+
+#: Nobody uses a word that is read while it is written; else Yosys builds logic that orders the two.
+#: It heeds this where it makes a block RAM out of an asynchronous read port and a register.
+_NO_COLLISIONS = {"no_rw_check": 1}
 
 
 class Scratchpad(wiring.Component):
     """A memory with two read ports and one write port, ``vu_width`` elements a word.
 
     Two copies of the memory are written alike, one for each read port, because block RAM has one
-    read and one write port. A word is read one cycle after ``en`` and holds until the next ``en``;
-    a write is seen by reads that start in a later cycle, a read of the same word in the same cycle
-    returns the word from before.
+    read and one write port. A word is read two cycles after ``en`` and holds until two cycles after
+    the next ``en``; a write is seen by reads that start in a later cycle, what a read of the same
+    word in the same cycle returns is not defined.
+
+    The memory is cut into banks of a block RAM's depth, so that the choice among them comes behind
+    the block RAMs' output registers: without these they are slow, and they lie far apart.
 
     Parameters
     ----------
@@ -44,18 +58,35 @@ class Scratchpad(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         words = self._config.scratchpad_elements // self._config.vu_width
+        banks = -(-words // _BANK)
+        bank_bits = exact_log2(_BANK)
         for name, port in (("a", self.a), ("b", self.b)):
+            # One bit for each bank, beside the word and beside the output register.
+            asked, chosen = Signal(banks, name=f"asked_{name}"), Signal(banks, name=f"from_{name}")
+            here = Cat(port.addr[bank_bits:] == bank for bank in range(banks))
+            with m.If(port.en):
+                m.d.sync += asked.eq(here)
+            m.d.sync += chosen.eq(asked)
             # A memory per element: enables of a whole memory are what every synthesis tool infers.
             for lane in range(self._config.vu_width):
-                memory = Memory(shape=signed(32), depth=words, init=[])
-                m.submodules[f"{name}{lane}"] = memory
-                read, write = memory.read_port(), memory.write_port()
-                m.d.comb += [
-                    read.en.eq(port.en),
-                    read.addr.eq(port.addr),
-                    port.data[lane].eq(read.data),
-                    write.en.eq(self.write.en[lane]),
-                    write.addr.eq(self.write.addr),
-                    write.data.eq(self.write.data[lane]),
-                ]
+                found = []
+                for bank in range(banks):
+                    depth = min(_BANK, words - bank * _BANK)
+                    memory = Memory(shape=signed(32), depth=depth, init=[], attrs=_NO_COLLISIONS)
+                    m.submodules[f"{name}{lane}_{bank}"] = memory
+                    read, write = memory.read_port(domain="comb"), memory.write_port()
+                    written = self.write.addr[bank_bits:] == bank
+                    word = Signal(signed(32), name=f"{name}{lane}_{bank}_word", reset_less=True)
+                    output = Signal(signed(32), name=f"{name}{lane}_{bank}_output", reset_less=True)
+                    with m.If(port.en & here[bank]):
+                        m.d.sync += word.eq(read.data)
+                    m.d.comb += [
+                        read.addr.eq(port.addr),
+                        write.en.eq(self.write.en[lane] & written),
+                        write.addr.eq(self.write.addr),
+                        write.data.eq(self.write.data[lane]),
+                    ]
+                    m.d.sync += output.eq(word)
+                    found.append(output & chosen[bank].replicate(32).as_signed())
+                m.d.comb += port.data[lane].eq(functools.reduce(operator.or_, found))
         return m

@@ -23,18 +23,18 @@ class Timing:
 
     read_factor = 0  #: operand b is addressed as a factor
     read_a = 1  #: operand a is addressed
-    prepare = 3  #: operand a is at hand
-    factor = 4  #: factor is rounded and clipped
-    multiply = 5  #: both operands are at the multiplier
-    combine = 7  #: product is added to the product before it
+    prepare = 4  #: operand a is at hand
+    factor = 5  #: factor is rounded and clipped
+    multiply = 6  #: both operands are at the multiplier
+    combine = 8  #: product is added to the product before it
     read_addend = 9  #: operand b is addressed as an addend
-    product = 11  #: shifted product is clipped; the addend is at hand
-    add = 12  #: addend is added
-    sum = 13  #: sum is clipped
-    result = 15  #: result is reduced
-    write = 16  #: result is written to the scratchpad or to activation memory
-    complement = 18  #: result of SIGMOID is mirrored for elements that are not negative
-    exponential = 21  #: result of EXP is reduced; it is written one cycle later
+    product = 12  #: shifted product is clipped; the addend is at hand
+    add = 13  #: addend is added
+    sum = 14  #: sum is clipped
+    result = 16  #: result is reduced
+    write = 17  #: result is written to the scratchpad or to activation memory
+    complement = 19  #: result of SIGMOID is mirrored for elements that are not negative
+    exponential = 22  #: result of EXP is reduced; it is written one cycle later
 
 
 def ItemLayout(config):

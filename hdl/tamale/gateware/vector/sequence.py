@@ -137,9 +137,10 @@ class Sequencer(wiring.Component):
         # and its addend, which items up to i + 2 strides have written, is read 8 cycles later;
         # where that is not enough, the 4 strides of items that this pass has at least have taken
         # the time.
-        wait = Signal(range(Timing.write))
+        wait, waited = Signal(range(Timing.write)), Signal()
         with m.If(wait != 0):
             m.d.sync += wait.eq(wait - 1)
+        m.d.sync += waited.eq(wait <= 1)
         # ROPE: item of the pair; words of a, b, c, s; words of a half that are left.
         phase, rest = Signal(2), Signal(10)
         second, sine = Signal.like(self.item.a), Signal.like(self.item.a)
@@ -150,7 +151,7 @@ class Sequencer(wiring.Component):
         last_pass = Signal()
         m.d.comb += last_pass.eq(passes <= 1)
         # Of `left`, found out before it is needed: ROPE changes it every fourth cycle.
-        last_word, last_pair = Signal(), Signal()
+        last_word, last_pair, at_final = Signal(), Signal(), Signal()
         m.d.sync += last_pair.eq(left <= 2 * width)
 
         enough = Signal()  # of the command has been seen: SETUP
@@ -222,6 +223,7 @@ class Sequencer(wiring.Component):
                     passes.eq(field["log2_block"]),
                     inside.eq(Mux(field["log2_block"] != 0, 1, 0)),
                     wait.eq(Timing.write - 1),
+                    waited.eq(0),
                     drain.eq(
                         Timing.write
                         + Mux(is_exp, Timing.exponential - Timing.result, 0)
@@ -235,7 +237,7 @@ class Sequencer(wiring.Component):
                 with m.Elif(is_rope):
                     m.next = "ROTATE"
                 with m.Elif((field["log2_block"] != 0) & (levels == 0)):
-                    m.d.sync += wait.eq(0)
+                    m.d.sync += [wait.eq(0), waited.eq(1)]
                     m.next = "PASS"
                 with m.Else():
                     m.next = "STREAM"
@@ -266,14 +268,15 @@ class Sequencer(wiring.Component):
                 m.d.comb += self.busy.eq(1)
                 m.d.sync += [
                     index.eq(0),
+                    at_final.eq(final == 0),
                     left.eq(n),
                     last_word.eq(n <= width),
                     word_a.eq(start),
                     word_b.eq(start),
                     word_dst.eq(start),
                 ]
-                with m.If(wait == 0):
-                    m.d.sync += wait.eq(Timing.write - 1)
+                with m.If(waited):
+                    m.d.sync += [wait.eq(Timing.write - 1), waited.eq(0)]
                     m.next = "CROSS"
                     if levels:
                         with m.If(~inside[-1]):
@@ -282,8 +285,8 @@ class Sequencer(wiring.Component):
             with m.State("CROSS"):
                 m.d.comb += self.busy.eq(1)
                 self._cross(m, send, index, stride, below, last_pass, word_a)
-                m.d.sync += index.eq(index + 1)
-                with m.If(index == final):
+                m.d.sync += [index.eq(index + 1), at_final.eq(index + 1 == final)]
+                with m.If(at_final):
                     m.d.sync += [
                         passes.eq(passes - 1),
                         stride.eq(stride << 1),
