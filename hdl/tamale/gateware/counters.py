@@ -43,9 +43,9 @@ class Counter(enum.Enum, shape=5):
 class Counters(wiring.Component):
     """Counts events, one bit per counter and cycle, without losing any.
 
-    Each event has a short counter; in turn, one a cycle, they are added into a memory and cleared.
-    What ``value`` shows is therefore up to 41 cycles old. At ``snapshot`` the short counters are
-    set aside, and the next turn fills a second memory with the exact state of that cycle, which
+    Each event has a short counter; in turn, one in three cycles, they are added into a memory and
+    cleared. What ``value`` shows is therefore up to 61 cycles old. At ``snapshot`` the short
+    counters are set aside, and the next turn fills a second memory with the exact state of that cycle, which
     holds until the next snapshot.
 
     Members
@@ -58,7 +58,7 @@ class Counters(wiring.Component):
     snapshot : In(1)
         Pulse: remember the state, events of this cycle included; of a later cycle if ``busy``.
     busy : Out(1)
-        A clear or a snapshot is under way: 41 cycles.
+        A clear or a snapshot is under way: 61 cycles.
     select : In(Counter), live : In(1)
         Counter to show, of the snapshot or of the present.
     value : Out(48)
@@ -89,8 +89,9 @@ class Counters(wiring.Component):
         m.d.comb += [port.addr.eq(self.select) for port in shown]
         m.d.comb += self.value.eq(Mux(self.live, shown[0].data, shown[1].data))
 
-        # Two cycles a visit: the memory is read, the sum written. 7 bits hold two turns of events.
-        turn, writing = Signal(5), Signal()
+        # Three cycles a visit: a short counter is looked up, in two steps, and added. 7 bits hold
+        # two turns of events.
+        turn, taking, writing = Signal(5), Signal(init=1), Signal()
         short = [Signal(7, name=f"short_{i}") for i in range(count)]
         aside = [Signal(7, name=f"aside_{i}") for i in range(count)]
         clearing, copying = Signal(), Signal()
@@ -105,10 +106,16 @@ class Counters(wiring.Component):
             m.d.sync += postponed.eq(0)
         remaining = Signal(range(count + 1))
         amount = Signal(7)
-        with m.Switch(turn):
-            for i in range(count):
-                with m.Case(i):
-                    m.d.comb += amount.eq(Mux(copying, aside[i], short[i]))
+        fours = [Signal(7, name=f"four_{i}") for i in range(-(-count // 4))]
+        for number, four in enumerate(fours):
+            with m.Switch(turn[:2]):
+                for i in range(4 * number, min(4 * number + 4, count)):
+                    with m.Case(i & 3):
+                        m.d.sync += four.eq(Mux(copying, aside[i], short[i]))
+        with m.Switch(turn[2:]):
+            for number, four in enumerate(fours):
+                with m.Case(number):
+                    m.d.sync += amount.eq(four)
         added = Mux(clearing, 0, old.data + amount)
         m.d.comb += [old.addr.eq(turn), self.busy.eq(clearing | copying | clear | snapshot)]
         for port in writes:
@@ -117,7 +124,7 @@ class Counters(wiring.Component):
             writes[0].en.eq(writing),
             writes[1].en.eq(writing & (copying | clearing)),
         ]
-        m.d.sync += writing.eq(~writing)
+        m.d.sync += [taking.eq(writing), writing.eq(~taking & ~writing)]
         with m.If(writing):
             m.d.sync += turn.eq(Mux(turn == count - 1, 0, turn + 1))
             with m.If(clearing | copying):
@@ -126,19 +133,17 @@ class Counters(wiring.Component):
                     m.d.sync += [clearing.eq(0), copying.eq(0)]
         for i in range(count):
             visited = writing & (turn == i) & ~copying
-            m.d.sync += short[i].eq(Mux(visited, 0, short[i]) + events[i])
+            now = Mux(visited, short[i] - amount, short[i]) + events[i]
+            m.d.sync += short[i].eq(now)
             with m.If(snapshot):
-                m.d.sync += [
-                    aside[i].eq(Mux(visited, 0, short[i]) + events[i]),
-                    short[i].eq(0),
-                ]
+                m.d.sync += [aside[i].eq(now), short[i].eq(0)]
             with m.If(clearing | clear):
                 m.d.sync += short[i].eq(0)
         with m.If(snapshot):
             m.d.sync += [copying.eq(1), remaining.eq(count)]
         with m.If(clear):
             m.d.sync += [clearing.eq(1), copying.eq(0), remaining.eq(count)]
-        # A visit in progress ends before a new mode begins, so that each mode sees whole visits.
+        # A visit that has not written yet begins anew, so that each mode sees whole visits.
         with m.If(snapshot | clear):
-            m.d.sync += writing.eq(0)
+            m.d.sync += [taking.eq(1), writing.eq(0)]
         return m
