@@ -812,14 +812,9 @@ class _Back(wiring.Component):
         c_touches, follow = Signal(), Signal()
         c_ready = opened.bit_select(c.bank, 1) & settled.bit_select(c.bank, 1)
         if burst > 1:
-            # Found out the clock before: the row of a piece in work stays open, and behind the last
-            # beat of the piece before, the next one has time anyway.
-            ready = Signal()
+            # For the next clock.
             soon = Cat(moving[b].done | (moving[b].left == 1) for b in banks)
-            m.d.sync += ready.eq(
-                opened.bit_select(c.bank, 1) & soon.bit_select(c.bank, 1) & ~follow
-            )
-            c_ready = ready
+            c_ready = opened.bit_select(c.bank, 1) & soon.bit_select(c.bank, 1)
         room = Signal(range(controller.read_fifo + 1), init=controller.read_fifo)
         spacing = _Timer(m, "spacing", burst)
         # The chip drives the pins until a clock after the last word; then it is our turn.
@@ -836,17 +831,23 @@ class _Back(wiring.Component):
         if burst > 1:
             row_slot = row_slot & (~spacing.done | waiting)
         m.d.sync += waiting.eq(spacing.done & ~may_access)
+        able = Signal()
+        could = (
+            c_valid
+            & (~c_touches | c_ready)
+            & Mux(c.write, self.write_data.valid & turnaround.done, has_room)
+        )
+        if burst > 1:
+            # Found out the clock before: what can be accessed stays so until it is, and behind an
+            # access there is time.
+            m.d.sync += able.eq(could & ~issue & ~follow)
+        else:
+            m.d.comb += able.eq(could)
         m.d.comb += [
             row_go.eq(row_slot),
             activate.eq(row_slot & ~row_closes),
             precharge.eq(row_slot & row_closes),
-            may_access.eq(
-                c_valid
-                & ~hold
-                & spacing.done
-                & (~c_touches | c_ready)
-                & Mux(c.write, self.write_data.valid & turnaround.done, has_room)
-            ),
+            may_access.eq(able & ~hold & spacing.done),
             issue.eq(may_access & ~row_go),
             c_done.eq(issue & c_final),
             access.eq(issue & c_touches),
