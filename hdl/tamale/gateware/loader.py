@@ -76,11 +76,17 @@ class Loader(wiring.Component):
         element, name, slot = Signal(17), Signal(6), Signal(4)
         step = Signal(range(max(2, steps)))
         empty, take, last_step, finish = Signal(), Signal(), Signal(), Signal()
+        beat, held = Signal(config.bus_width), Signal()
         m.d.comb += [
             self.unit.issue.ready.eq(~busy),
-            take.eq(busy & ~empty & self.i.valid),
-            self.i.ready.eq(busy & ~empty & last_step),
+            take.eq(held),
+            # Every other cycle: the beat is used from a register.
+            self.i.ready.eq(busy & ~empty & ~held),
         ]
+        with m.If(self.i.ready):
+            m.d.sync += [beat.eq(self.i.payload), held.eq(self.i.valid)]
+        with m.If(take & last_step):
+            m.d.sync += held.eq(0)
 
         # Every lane gets the element that it would hold; the enables choose the lanes.
         lane_bits = width.bit_length() - 1
@@ -91,9 +97,7 @@ class Loader(wiring.Component):
                 chunks = self._chunks(bits)
                 size = min(config.bus_width // bits, width)
                 with m.Case(code):
-                    chunk = self.i.payload.word_select(
-                        step[: (chunks - 1).bit_length()], size * bits
-                    )
+                    chunk = beat.word_select(step[: (chunks - 1).bit_length()], size * bits)
                     m.d.comb += [
                         chosen[lane].eq(chunk.word_select(lane % size, bits).as_signed())
                         for lane in range(width)
@@ -112,7 +116,7 @@ class Loader(wiring.Component):
             m.d.comb += finish.eq(one & last_step)
 
         word = Signal(32)
-        m.d.comb += word.eq(self.i.payload.word_select(step[: (words - 1).bit_length()], 32))
+        m.d.comb += word.eq(beat.word_select(step[: (words - 1).bit_length()], 32))
         # The write ports of all units are ORed: they are zero unless something is written.
         m.d.sync += [
             self.write.en.eq(0),
@@ -173,5 +177,5 @@ class Loader(wiring.Component):
                 first = field(issue.command, Op.LOAD, "beats")
                 m.d.sync += [empty.eq(first == 0), one.eq(first == 1)]
         with m.If(self.clear):
-            m.d.sync += [busy.eq(0), self.unit.done_valid.eq(0)]
+            m.d.sync += [busy.eq(0), held.eq(0), self.unit.done_valid.eq(0)]
         return m
