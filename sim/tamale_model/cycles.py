@@ -14,6 +14,7 @@ import math
 from tamale import isa
 from tamale.gateware.array import FIRST_BEAT, group_latency, group_spacing
 from tamale.gateware.bursts import burst_beats
+from tamale.gateware.vector.layout import Timing
 from tamale.isa import Bound, Destination, Op, ScalarOp, Source
 
 __all__ = ["Memory", "Prediction", "memory_of", "predict"]
@@ -23,13 +24,14 @@ _PIECE = 64
 #: From an idle reader's descriptor to its first beat: walker's hand-over, address, memory, FIFO.
 _READER_LATENCY = 9
 #: Cycles from the end of one command to the issue of the next, by the registers that it reads.
-_ISSUE_PLAIN, _ISSUE_SCALARS = 1, 2
+_ISSUE = {Op.ROPE: 1, Op.LOAD: 2, Op.MATVEC: 2, Op.SCALAR: 3, Op.KVWRITE: 3}
+_ISSUE_SCALARS = 2
 #: Cycles from one issue to the next that the prefetch takes, and for a loop command between them.
-_PREFETCH, _PREFETCH_LOOP = 5, 3
+_PREFETCH, _PREFETCH_LOOP = 7, 3
 #: From the end of a command with a reduction to the next issue that reads scalars.
 _NORMALISE = 8
 #: Cycles of the walker for a command without a descriptor.
-_WALK = 3
+_WALK = 4
 _SCALAR = {
     ScalarOp.MUL: 8,
     ScalarOp.ADD: 8,
@@ -132,7 +134,7 @@ class _Stream:
 def _vector_cycles(config, op, f, position):
     """Cycles of a vector-unit command."""
     width = config.vu_width
-    fixed, tree = 20, 2 * int(math.log2(width))
+    fixed, tree = 21, 2 * int(math.log2(width))
     n = position + 1 if f.get("bound") == Bound.POSITION else f["n"]
     words = -(-n // width)
     if op is Op.ROPE:
@@ -143,7 +145,7 @@ def _vector_cycles(config, op, f, position):
         # A pass for each doubling of the block waits for the writes of the one before.
         passes = max(1, f["log2_block"])
         fixed += int(width == 1 and f["log2_block"] > 0)
-        return fixed + tree + (passes - 1) * max(words + 1, 16) + words
+        return fixed + tree + (passes - 1) * max(words + 1, Timing.write) + words
     if f["reduce"] != isa.Reduce.NONE:
         fixed += tree
     if f["destination"] in (Destination.ACTIVATION, Destination.HIGH, Destination.LOW):
@@ -204,7 +206,7 @@ def predict(config, program, job, memory=None):
                 pc = f["target"]
             continue
         begin = max(
-            now + (_ISSUE_PLAIN if op in (Op.LOAD, Op.MATVEC, Op.ROPE) else _ISSUE_SCALARS),
+            now + _ISSUE.get(op, _ISSUE_SCALARS),
             fetched,
         )
         if op not in (Op.LOAD, Op.MATVEC, Op.ROPE):
@@ -249,10 +251,11 @@ def _stream_shape(config, op, f, position, slots):
     source = Source(f["source"])
     if op is Op.LOAD:
         elements = config.beat_bytes >> f["format"]
-        return f["beats"], 9 + 4 * products.get(source, 0), max(1, elements / config.vu_width), 3
+        words = max(1, elements / config.vu_width)
+        return f["beats"], 10 + 4 * products.get(source, 0), words + 1, 3
     if op is Op.SLOAD:
         beats = -(-4 * f["count"] // config.beat_bytes)
-        return beats, 9 + 4 * products.get(source, 0), config.beat_bytes // 4, 3
+        return beats, 10 + 4 * products.get(source, 0), config.beat_bytes // 4 + 1, 3
     vectors = slots if f["vectors_slot"] else f["vectors"]
     tiles, blocks = f["tiles"], 1
     if source is Source.KEYS:
@@ -273,7 +276,7 @@ def _stream_shape(config, op, f, position, slots):
     elif f["scaled"] or f["groups"] > 1 or (blocks > 1 and tiles < 8):
         least = max(least, group_spacing(config))
     beats = blocks * tiles * f["groups"] * group
-    walk = {Source.KEYS: 25, Source.VALUES: 29}.get(source, 17)
+    walk = {Source.KEYS: 26, Source.VALUES: 30}.get(source, 18)
     return beats, walk, max(steps + scales, least) / group, 1 + latency + drain + 10
 
 
@@ -286,5 +289,5 @@ def _kvwrite(config, f, begin, memory):
     else:
         beats = pack = f["size"] // config.tile_rows * f["planes"]
     address = max(f["planes"], steps) + 30
-    done = begin + max(address, pack + 1) + 10
+    done = begin + max(address, pack + 1) + 14
     return done, done + beats * memory.cycles_per_beat + memory.latency + 10
