@@ -647,7 +647,7 @@ def test_overhead_per_command():
     simulator.add_testbench(run)
     simulator.run()
     gaps = [(b[0], b[1] - a[1] - 10) for a, b in zip(sent, sent[1:], strict=False)]
-    assert gaps == [("loader", 1)] * 3 + [("scalar", 2)] * 4 + [("array", 1)] * 3
+    assert gaps == [("loader", 2)] * 3 + [("scalar", 3)] * 4 + [("array", 2)] * 3
     walker = [b - a for a, b in zip(taken, taken[1:], strict=False)]
     assert walker[:3] == [9] * 3 and walker[-2:] == [16] * 2
 
@@ -679,21 +679,21 @@ def test_counters_lose_nothing():
         ctx.set(bench.events, 0)
 
     async def run(ctx):
-        for cycles in (1, 2, 3, 500, 41, 80, 39, 40):
+        for cycles in (1, 2, 3, 500, 61, 62, 120, 59, 60):
             await count(ctx, cycles - 1)
             ctx.set(bench.snapshot, 1)
             await count(ctx, 1)
             exact = list(sums)
             ctx.set(bench.snapshot, 0)
-            await count(ctx, 45)
+            await count(ctx, 65)
             assert not ctx.get(bench.busy)
             assert await read(ctx, 0) == exact
-            await ctx.tick().repeat(45)
+            await ctx.tick().repeat(65)
             assert await read(ctx, 1) == sums
         ctx.set(bench.clear, 1)
         await count(ctx, 3)
         ctx.set(bench.clear, 0)
-        await ctx.tick().repeat(45)
+        await ctx.tick().repeat(65)
         assert await read(ctx, 1) == [0] * len(Counter)
         assert await read(ctx, 0) == [0] * len(Counter)
 

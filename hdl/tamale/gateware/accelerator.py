@@ -88,7 +88,7 @@ class Accelerator(wiring.Component):
         m = Module()
         config = self._config
         m.submodules.registers = regs = RegisterFile(self.block)
-        m.submodules.slice = entrance = Slice(self.block.bus_signature(), pause=2)
+        m.submodules.slice = entrance = Slice(self.block.bus_signature(), pause=3)
         wiring.connect(m, wiring.flipped(self.bus), entrance.bus)
         wiring.connect(m, entrance.target, regs.bus)
 
@@ -353,10 +353,10 @@ class Accelerator(wiring.Component):
         """OR the ports of the units together; add the processor's reads between jobs."""
         width = self._config.vu_width
         lane_bits = width.bit_length() - 1
-        # The access after the one that sets the index, or reads, comes four cycles later at the
+        # The access after the one that sets the index, or reads, comes five cycles later at the
         # earliest; a write's strobe is a cycle later than a read's.
         index = Signal(17)
-        was_read, moved, arriving, arrived = Signal(), Signal(), Signal(), Signal()
+        was_read, moved, asked, arriving, arrived = (Signal() for _ in range(5))
         with m.If(regs.scratch_index.write_strobe):
             m.d.sync += index.eq(regs.scratch_index.value)
         with m.Elif(was_read):
@@ -364,7 +364,8 @@ class Accelerator(wiring.Component):
         m.d.sync += [
             was_read.eq(regs.scratch_value.read_strobe),
             moved.eq(regs.scratch_index.write_strobe | was_read),
-            arriving.eq(moved),
+            asked.eq(moved),
+            arriving.eq(asked),
             arrived.eq(arriving),
         ]
         # Block RAM is slow, so the word is kept before the element is taken from it.
@@ -414,8 +415,14 @@ class Accelerator(wiring.Component):
         ]
 
     def _counters(self, m, regs, counters, pop, walker, executor, reader, array, vector):
-        running = Signal()
-        m.d.comb += running.eq(~executor.idle)
+        # Everything two cycles late: what happens in a cycle is known at its end, far from here.
+        def late(value):
+            signal = Signal.like(value)
+            m.d.sync += signal.eq(value)
+            return signal
+
+        idle, head, pop = late(executor.idle), late(executor.head), late(pop)
+        running, now, complete = ~idle, late(executor.activity), late(executor.complete)
         activity = {
             Counter.LOADER_CYCLES: Activity.LOADER,
             Counter.ARRAY_CYCLES: Activity.ARRAY,
@@ -426,25 +433,24 @@ class Accelerator(wiring.Component):
         }
         events = {
             Counter.CYCLES: running,
-            Counter.LAYERS_CYCLES: running & ~executor.head,
-            Counter.LAYERS_BEATS: pop & ~executor.head,
-            Counter.HEAD_CYCLES: running & executor.head,
-            Counter.HEAD_BEATS: pop & executor.head,
-            Counter.ARRAY_STARVED: array.stall_input,
-            Counter.ARRAY_DRAINING: array.stall_drain,
-            Counter.FENCE_WAIT: walker.fenced,
-            Counter.FIFO_FULL: reader.fifo_full,
-            Counter.MEMORY_WAIT: reader.waiting,
-            Counter.WALKER_IDLE: running & reader.idle,
-            Counter.SATURATIONS: vector.saturated | array.saturated,
+            Counter.LAYERS_CYCLES: running & ~head,
+            Counter.LAYERS_BEATS: pop & ~head,
+            Counter.HEAD_CYCLES: running & head,
+            Counter.HEAD_BEATS: pop & head,
+            Counter.ARRAY_STARVED: late(array.stall_input),
+            Counter.ARRAY_DRAINING: late(array.stall_drain),
+            Counter.FENCE_WAIT: late(walker.fenced),
+            Counter.FIFO_FULL: late(reader.fifo_full),
+            Counter.MEMORY_WAIT: late(reader.waiting),
+            Counter.WALKER_IDLE: running & late(reader.idle),
+            Counter.SATURATIONS: late(vector.saturated | array.saturated),
             Counter.QUEUE_EMPTY: ~running,
-            Counter.JOBS: executor.complete,
+            Counter.JOBS: complete,
         }
-        events |= {counter: executor.activity == unit for counter, unit in activity.items()}
-        # A cycle late, all of them: what happens in a cycle is known at its end.
+        events |= {counter: now == unit for counter, unit in activity.items()}
         for counter in Counter:
             m.d.sync += counters.events[counter.value].eq(events[counter])
-        m.d.sync += counters.snapshot.eq(executor.complete)
+        m.d.sync += counters.snapshot.eq(complete)
         m.d.comb += self.events.eq(counters.events)
         m.d.comb += [
             counters.clear.eq(regs.control.clear_counters),

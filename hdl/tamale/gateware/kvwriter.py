@@ -111,6 +111,7 @@ class KVWriter(wiring.Component):
         wiring.connect(m, wiring.flipped(self.a), packer.scratch_a)
         wiring.connect(m, wiring.flipped(self.b), packer.scratch_b)
         m.d.sync += [packer.room.eq(fifo.level < depth - packer.MARGIN), packer.start.eq(0)]
+        m.d.sync += splitter.i.valid.eq(0)
 
         issue = Signal(IssueLayout)
         is_value = Signal()
@@ -147,8 +148,10 @@ class KVWriter(wiring.Component):
         beats, left = Signal(13), Signal(signed(11))
         last, allowed = Signal(ADDRESS_BITS + 1), Signal()
 
+        multiplied = Signal()
+
         def multiply(a, b):
-            return [term.eq(a), factor.eq(b)]
+            return [term.eq(a), factor.eq(b), multiplied.eq(0)]
 
         cancelled, unfinished, checked = Signal(), Signal(), Signal()
         to_send = Signal(8)
@@ -229,11 +232,12 @@ class KVWriter(wiring.Component):
             }
             for state, (following, next_term, next_factor) in products.items():
                 with m.State(state):
-                    with m.If(factor != 0):
+                    with m.If(~multiplied):
                         m.d.sync += [
                             address.eq(address + Mux(factor[0], term, 0)),
                             term.eq(term << 1),
                             factor.eq(factor >> 1),
+                            multiplied.eq(factor[1:] == 0),
                         ]
                     with m.Else():
                         m.d.sync += multiply(next_term, next_factor)
@@ -253,8 +257,8 @@ class KVWriter(wiring.Component):
                 stoppable()
             with m.State("CHECK"):
                 with m.If(allowed):
-                    m.d.comb += splitter.i.valid.eq(1)
-                    m.d.sync += checked.eq(1)
+                    # It is ready: the ranges before are through.
+                    m.d.sync += [splitter.i.valid.eq(1), checked.eq(1)]
                     m.next = "GATHER"
                 with m.Else():
                     m.d.sync += [

@@ -305,8 +305,9 @@ class Executor(wiring.Component):
     """Performs commands one by one: resolves, issues, waits, writes reductions back.
 
     While a unit works, the next command is read and resolved. The next issue is valid 1 cycle after
-    ``done_valid`` (LOAD, MATVEC, ROPE) or 2 cycles (all others, which read the scalars), and so is
-    the end of the job. A unit that is faster than the prefetch waits for it: 5 cycles from one
+    ``done_valid`` (ROPE), 2 (LOAD, MATVEC; and commands of the vector unit, which read the
+    scalars) or 3 (SCALAR, KVWRITE, which do too), and 2 the end of the job. A unit that is faster
+    than the prefetch waits for it: 7 cycles from one
     issue to the next, 3 more for each loop command or branch between. A reduction is normalised (5
     cycles) while LOAD, MATVEC or ROPE follow; the others wait for it.
 
@@ -387,7 +388,7 @@ class Executor(wiring.Component):
         # Prefetch: what the cursor offers, resolved.
         issue = Signal(IssueLayout)
         fault, pc = Signal(Fault), Signal(13)
-        ready, take = Signal(), Signal()
+        ready, take, taken = Signal(), Signal(), Signal()
         step, entry = cursor.o.p, self.job.entry
         units = {
             Activity.LOADER: (self.loader, (Op.LOAD, Op.SLOAD)),
@@ -439,8 +440,10 @@ class Executor(wiring.Component):
                 m.d.comb += cursor.o.ready.eq(sound)
                 m.next = "HOLD"
             with m.State("HOLD"):
-                m.d.comb += ready.eq(1)
-                with m.If(take):
+                m.d.comb += ready.eq(~taken)
+                m.d.sync += taken.eq(take)
+                with m.If(taken):
+                    m.d.sync += taken.eq(0)
                     m.next = "LOOK"
 
         op = issue.command[:4]
@@ -485,8 +488,12 @@ class Executor(wiring.Component):
         result = Signal(48)
         for number, (activity, (unit, _operations)) in enumerate(units.items()):
             is_vector = activity is Activity.VECTOR
+            if is_vector:
+                m.d.comb += unit.issue.valid.eq(send & chosen[number])
+            else:
+                # The command stays where it is for a cycle more.
+                m.d.sync += unit.issue.valid.eq(send & chosen[number] & free)
             m.d.comb += [
-                unit.issue.valid.eq(send & chosen[number] & (is_vector | free)),
                 unit.issue.p.eq(issue),
                 unit.issue.p.p.eq(self.read.p),
                 unit.issue.p.q.eq(self.read.q),
