@@ -11,6 +11,7 @@ from cocotb.triggers import FallingEdge
 from tamale import tables
 from tamale.config import Config
 from tamale.gateware.interfaces import IssueLayout
+from tamale.gateware.vector.layout import Timing
 from tamale.isa import Bound, Destination, Function, Op, Reduce, ScalarOp, encode
 from tamale_model import integer
 from tamale_model.integer import INT32_MAX, INT32_MIN, Scalar
@@ -97,10 +98,12 @@ class Bench:
         """Return elements of the hardware's scratchpad."""
         dut, raw = self.dut, []
         dut.peek__en.value = 1
-        for i in range(-(-count // WIDTH)):
-            dut.peek__addr.value = start // WIDTH + i
+        words = -(-count // WIDTH)
+        for i in range(words + 1):
+            dut.peek__addr.value = start // WIDTH + min(i, words - 1)
             await self.tick()
-            raw.append(int(dut.peek__data.value).to_bytes(4 * WIDTH, "little"))
+            if i:
+                raw.append(int(dut.peek__data.value).to_bytes(4 * WIDTH, "little"))
         dut.peek__en.value = dut.peek__addr.value = 0
         return np.frombuffer(b"".join(raw), dtype="<i4").astype(np.int64)[:count]
 
@@ -490,7 +493,7 @@ async def cycles(dut):
     bench = await begin(dut)
     await bench.set_scalar(1, 0, Scalar(2**15, 0))
     levels = WIDTH.bit_length() - 1
-    fixed = 20
+    fixed = 21
     fold = 2 * levels
     n = 256
     words = n // WIDTH
@@ -507,5 +510,5 @@ async def cycles(dut):
         words = n // WIDTH
         measured = await bench.command(Op.HADAMARD, a=0, n=n, log2_block=6, rd=2)
         dut._log.info(f"HADAMARD n={n} block=64, width {WIDTH}: {measured} cycles")
-        interval = max(words + 1, 16)
+        interval = max(words + 1, Timing.write)
         assert measured == (WIDTH == 1) + 5 * interval + words + fixed + fold

@@ -421,8 +421,8 @@ class Accelerator(wiring.Component):
             m.d.sync += signal.eq(value)
             return signal
 
-        idle, head, pop = late(executor.idle), late(executor.head), late(pop)
-        running, now, complete = ~idle, late(executor.activity), late(executor.complete)
+        running, head, pop = late(~executor.idle), late(executor.head), late(pop)
+        now, complete = late(executor.activity), late(executor.complete)
         activity = {
             Counter.LOADER_CYCLES: Activity.LOADER,
             Counter.ARRAY_CYCLES: Activity.ARRAY,

@@ -397,10 +397,13 @@ class TernaryArray(wiring.Component):
         index, done = Signal(range(max(config.scale_beats, 2))), Signal()
         auxiliary = _Phase.AUX.now(phase)
         here = _Phase.SCALES.now(phase) | auxiliary
-        m.d.comb += [
+        # From registers: the drain comes to a group's scales long after it has got them.
+        m.d.sync += [
             drain.scales.eq(self.i.payload),
             # Auxiliary scales are dropped on the way to the candidate lists.
             drain.scales_valid.eq(self.beat & here & (~auxiliary | drain.job.aux)),
+        ]
+        m.d.comb += [
             done.eq(self.beat & here & (index == config.scale_beats - 1) & (auxiliary | ~aux)),
         ]
         with m.If(self.beat & here):

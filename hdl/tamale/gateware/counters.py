@@ -45,8 +45,8 @@ class Counters(wiring.Component):
 
     Each event has a short counter; in turn, one in three cycles, they are added into a memory and
     cleared. What ``value`` shows is therefore up to 61 cycles old. At ``snapshot`` the short
-    counters are set aside, and the next turn fills a second memory with the exact state of that cycle, which
-    holds until the next snapshot.
+    counters are set aside, and the next turn fills a second memory with the exact state of that
+    cycle, which holds until the next snapshot.
 
     Members
     -------
