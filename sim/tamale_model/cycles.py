@@ -24,8 +24,8 @@ _PIECE = 64
 #: From an idle reader's descriptor to its first beat: walker's hand-over, address, memory, FIFO.
 _READER_LATENCY = 9
 #: Cycles from the end of one command to the issue of the next, by the registers that it reads.
-_ISSUE = {Op.ROPE: 1, Op.LOAD: 2, Op.MATVEC: 2, Op.SCALAR: 3, Op.KVWRITE: 3}
-_ISSUE_SCALARS = 2
+_ISSUE = {Op.ROPE: 2, Op.LOAD: 3, Op.MATVEC: 3, Op.SCALAR: 4, Op.KVWRITE: 4}
+_ISSUE_SCALARS = 3
 #: Cycles from one issue to the next that the prefetch takes, and for a loop command between them.
 _PREFETCH, _PREFETCH_LOOP = 7, 3
 #: From the end of a command with a reduction to the next issue that reads scalars.
@@ -134,7 +134,7 @@ class _Stream:
 def _vector_cycles(config, op, f, position):
     """Cycles of a vector-unit command."""
     width = config.vu_width
-    fixed, tree = 21, 2 * int(math.log2(width))
+    fixed, tree = 22, 2 * int(math.log2(width))
     n = position + 1 if f.get("bound") == Bound.POSITION else f["n"]
     words = -(-n // width)
     if op is Op.ROPE:
@@ -289,5 +289,5 @@ def _kvwrite(config, f, begin, memory):
     else:
         beats = pack = f["size"] // config.tile_rows * f["planes"]
     address = max(f["planes"], steps) + 30
-    done = begin + max(address, pack + 1) + 14
+    done = begin + max(address, pack + 1) + 17
     return done, done + beats * memory.cycles_per_beat + memory.latency + 10

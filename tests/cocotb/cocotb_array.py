@@ -195,7 +195,7 @@ class Bench:
         await FallingEdge(dut.clk)
         dut.unit__issue__valid.value = 0
         dut.unit__issue__payload.value = random.getrandbits(200)
-        given, got, pending, asked, cycles, since = 0, [], None, None, 0, 0
+        given, got, pending, asked, cycles, since = 0, [], None, [None, None], 0, 0
         clipped = False
         self.beat_cycles = []
         while True:
@@ -205,10 +205,11 @@ class Bench:
             dut.scratch_read__data.value = sum(
                 (int(value) & 0xFFFFFFFF) << 32 * n for n, value in enumerate(data)
             )
-            pending, asked = asked, None
+            pending = asked.pop(0)
+            asked.append(None)
             if int(dut.scratch_read__en.value):
                 first = int(dut.scratch_read__addr.value) * width
-                asked = self.scratch[first : first + width].copy()
+                asked[-1] = self.scratch[first : first + width].copy()
             enable = int(dut.scratch_write__en.value)
             if enable:
                 first = int(dut.scratch_write__addr.value) * width

@@ -147,10 +147,10 @@ class Bench:
     async def scratchpad(self, port):
         dut, width = self.dut, CONFIG.vu_width
         enable, address, data = (getattr(dut, f"{port}__{n}") for n in ("en", "addr", "data"))
-        arriving = 0
+        arriving = [0, 0]
         while True:
             await RisingEdge(dut.clk)
-            data.value = arriving
+            data.value = arriving.pop(0)
             word = random.getrandbits(32 * width)
             if enable.value:
                 assert not self.done, "the scratchpad is read after done"
@@ -161,7 +161,7 @@ class Bench:
                     word |= (value & 0xFFFFFFFF) << 32 * lane
             else:
                 assert int(address.value) == 0, "an idle port is not silent"
-            arriving = word
+            arriving.append(word)
 
     async def watch(self):
         dut, waiting, in_burst = self.dut, None, 0

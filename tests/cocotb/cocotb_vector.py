@@ -99,10 +99,10 @@ class Bench:
         dut, raw = self.dut, []
         dut.peek__en.value = 1
         words = -(-count // WIDTH)
-        for i in range(words + 1):
+        for i in range(words + 2):
             dut.peek__addr.value = start // WIDTH + min(i, words - 1)
             await self.tick()
-            if i:
+            if i >= 2:
                 raw.append(int(dut.peek__data.value).to_bytes(4 * WIDTH, "little"))
         dut.peek__en.value = dut.peek__addr.value = 0
         return np.frombuffer(b"".join(raw), dtype="<i4").astype(np.int64)[:count]
@@ -493,7 +493,7 @@ async def cycles(dut):
     bench = await begin(dut)
     await bench.set_scalar(1, 0, Scalar(2**15, 0))
     levels = WIDTH.bit_length() - 1
-    fixed = 21
+    fixed = 22
     fold = 2 * levels
     n = 256
     words = n // WIDTH

@@ -647,7 +647,7 @@ def test_overhead_per_command():
     simulator.add_testbench(run)
     simulator.run()
     gaps = [(b[0], b[1] - a[1] - 10) for a, b in zip(sent, sent[1:], strict=False)]
-    assert gaps == [("loader", 2)] * 3 + [("scalar", 3)] * 4 + [("array", 2)] * 3
+    assert gaps == [("loader", 3)] * 3 + [("scalar", 4)] * 4 + [("array", 3)] * 3
     walker = [b - a for a, b in zip(taken, taken[1:], strict=False)]
     assert walker[:3] == [9] * 3 and walker[-2:] == [16] * 2
 

@@ -88,7 +88,7 @@ class Accelerator(wiring.Component):
         m = Module()
         config = self._config
         m.submodules.registers = regs = RegisterFile(self.block)
-        m.submodules.slice = entrance = Slice(self.block.bus_signature(), pause=3)
+        m.submodules.slice = entrance = Slice(self.block.bus_signature(), pause=4)
         wiring.connect(m, wiring.flipped(self.bus), entrance.bus)
         wiring.connect(m, entrance.target, regs.bus)
 
@@ -353,10 +353,10 @@ class Accelerator(wiring.Component):
         """OR the ports of the units together; add the processor's reads between jobs."""
         width = self._config.vu_width
         lane_bits = width.bit_length() - 1
-        # The access after the one that sets the index, or reads, comes five cycles later at the
+        # The access after the one that sets the index, or reads, comes six cycles later at the
         # earliest; a write's strobe is a cycle later than a read's.
         index = Signal(17)
-        was_read, moved, asked, arriving, arrived = (Signal() for _ in range(5))
+        was_read, moved, asked, addressed, arriving, arrived = (Signal() for _ in range(6))
         with m.If(regs.scratch_index.write_strobe):
             m.d.sync += index.eq(regs.scratch_index.value)
         with m.Elif(was_read):
@@ -365,7 +365,8 @@ class Accelerator(wiring.Component):
             was_read.eq(regs.scratch_value.read_strobe),
             moved.eq(regs.scratch_index.write_strobe | was_read),
             asked.eq(moved),
-            arriving.eq(asked),
+            addressed.eq(asked),
+            arriving.eq(addressed),
             arrived.eq(arriving),
         ]
         # Block RAM is slow, so the word is kept before the element is taken from it.

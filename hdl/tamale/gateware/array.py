@@ -63,10 +63,10 @@ def group_latency(config):
 def group_spacing(config):
     """Return the least cycles between two groups that have scales or add to the same words.
 
-    Six, for reads of the scratchpad do not wait for writes. And of the scales, two for each group,
-    no more may wait than the drain has room for.
+    Seven, for reads of the scratchpad do not wait for writes. And of the scales, two for each
+    group, no more may wait than the drain has room for.
     """
-    return max(6, -(-(group_latency(config) + 2) // (SCALES_WAITING // 2 - 1)))
+    return max(7, -(-(group_latency(config) + 2) // (SCALES_WAITING // 2 - 1)))
 
 
 #: Cycles in SETTLE. The vector unit says that it is done when its last codes are on their way to

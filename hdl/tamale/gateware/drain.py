@@ -205,12 +205,12 @@ class Drain(wiring.Component):
             m.d.sync += [valid[n + 1].eq(valid[n]), tags[n + 1].eq(tags[n])]
         m.d.comb += quiet.eq(~Cat(valid[1:]).any() & ~sending)
 
-        # The earlier groups' and blocks' sum: asked for in cycle 4, registered in cycle 7. Ports
+        # The earlier groups' and blocks' sum: asked for in cycle 3, registered in cycle 7. Ports
         # that do not speak are silent, so these are registers with a reset, not gates.
-        adds = valid[3] & tags[3].add & ~job.to_candidates
+        adds = valid[2] & tags[2].add & ~job.to_candidates
         m.d.sync += [self.scratch_read.en.eq(adds), self.scratch_read.addr.eq(0)]
         with m.If(adds):
-            m.d.sync += self.scratch_read.addr.eq(tags[3].address)
+            m.d.sync += self.scratch_read.addr.eq(tags[2].address)
         # What is not wanted is reset, so that a plain or joins the rest: cheaper than multiplexers.
         earlier = [0] * lanes
         for place in range(places):

@@ -129,7 +129,7 @@ def UnitSignature():
 
 
 def ScratchRead(config):
-    """Read port of the scratchpad, as its user sees it; data two cycles after ``en``.
+    """Read port of the scratchpad, as its user sees it; data three cycles after ``en``.
 
     ``addr`` counts words of ``vu_width`` elements. Data hold for one cycle only.
     """

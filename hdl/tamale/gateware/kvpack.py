@@ -49,8 +49,8 @@ class KVPacker(wiring.Component):
     is high, and up to `KVPacker.MARGIN` beats may follow after it fell. KEY reads a word every
     max(1, ceil(vu_width / tile_k)) cycles and pauses one cycle more between planes; VALUE makes a
     beat a cycle where a beat's old bytes and a tile's elements lie in one word each, else it takes
-    a cycle for each word. The first beat of VALUE leaves eight cycles after ``start`` (plus the
-    digit's byte column), that of KEY ten, plus one for each further word that it needs.
+    a cycle for each word. The first beat of VALUE leaves nine cycles after ``start`` (plus the
+    digit's byte column), that of KEY twelve, plus one for each further word that it needs.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ class KVPacker(wiring.Component):
         scales = Signal(32)
         word_shape = unsigned(17 - word_bits)
         base_a, at_a, at_b = Signal(word_shape), Signal(word_shape), Signal(word_shape)
-        plane, left, wait = Signal(3), Signal(10), Signal(range(interval + 13))
+        plane, left, wait = Signal(3), Signal(10), Signal(range(interval + 15))
         part_a, part_b = Signal(range(tiles_in_word)), Signal(range(beats_in_word))
         read = Signal(range(max(2, reads)))
         read_key, read_value, scale_beat = Signal(), Signal(), Signal()
@@ -210,7 +210,7 @@ class KVPacker(wiring.Component):
                             wait.eq(interval),
                         ]
                         with m.If(final_plane):
-                            m.d.sync += wait.eq(interval + 9)
+                            m.d.sync += wait.eq(interval + 11)
                             m.next = "SCALE"
             with m.State("SCALE"):
                 with m.If(wait != 0):
@@ -238,7 +238,7 @@ class KVPacker(wiring.Component):
                             with m.If(part_a == tiles_in_word - 1):
                                 m.d.sync += [part_a.eq(0), at_a.eq(at_a + words_a)]
                             with m.If(left <= rows):
-                                m.d.sync += wait.eq(9)
+                                m.d.sync += wait.eq(10)
                                 m.next = "DRAIN"
             with m.State("DRAIN"):
                 m.d.sync += wait.eq(wait - 1)
@@ -259,8 +259,8 @@ class KVPacker(wiring.Component):
                 "beat": range(beats_in_word),
             }
         )
-        asked, looked, arriving, tag_0, tag_1, tag_2 = (
-            Signal(tag, name=f"tag{i}") for i in range(6)
+        asked, addressed, looked, arriving, tag_0, tag_1, tag_2 = (
+            Signal(tag, name=f"tag{i}") for i in range(7)
         )
         m.d.sync += [
             asked.key.eq(read_key),
@@ -270,7 +270,8 @@ class KVPacker(wiring.Component):
             asked.digit.eq(planes - 1 - plane),
             asked.tile.eq(part_a),
             asked.beat.eq(part_b),
-            looked.eq(asked),
+            addressed.eq(asked),
+            looked.eq(addressed),
             arriving.eq(looked),
             tag_0.eq(arriving),
             tag_1.eq(tag_0),
@@ -309,9 +310,10 @@ class KVPacker(wiring.Component):
         held = Signal(_TRIT_BITS * (tile_k + width))
         fill, rest = Signal(range(tile_k + width + 1)), Signal(range(tile_k + width + 1))
         kept = Signal.like(held)
-        ended, full, some, ahead, emit = (Signal() for _ in range(5))
-        placed = Signal.like(held)
-        offset = Signal((tile_k - 1).bit_length())
+        ended, full, some = Signal(), Signal(), Signal()
+        later, ahead, emit = Signal(), Signal(), Signal()
+        placed, masked = Signal.like(held), Signal(_TRIT_BITS * width)
+        offset, place = (Signal((tile_k - 1).bit_length()) for _ in range(2))
         arrived = Cat(Mux(lane < tag_2.count, trit, 0) for lane, trit in enumerate(trits))
         m.d.comb += [
             full.eq(fill >= tile_k),
@@ -322,9 +324,12 @@ class KVPacker(wiring.Component):
         m.d.sync += [
             fill.eq(rest),
             offset.eq(rest),
-            ahead.eq(some),
+            place.eq(offset),
+            later.eq(some),
+            ahead.eq(later),
             emit.eq(ahead),
-            placed.eq(0),
+            masked.eq(0),
+            placed.eq(masked << Cat(Const(0, 1), place)),
             held.eq(kept | placed),
         ]
         with m.If(rest == 0):
@@ -332,7 +337,7 @@ class KVPacker(wiring.Component):
         with m.If(tag_1.key):
             m.d.sync += [fill.eq(rest + tag_1.count), ended.eq(tag_1.final)]
         with m.If(tag_2.key):
-            m.d.sync += placed.eq(arrived << Cat(Const(0, 1), offset))
+            m.d.sync += masked.eq(arrived)
 
         # Stage 2, VALUE: the new trit of each row of the tile.
         row_trits = Signal(_TRIT_BITS * rows)

@@ -25,12 +25,13 @@ class Scratchpad(wiring.Component):
     """A memory with two read ports and one write port, ``vu_width`` elements a word.
 
     Two copies of the memory are written alike, one for each read port, because block RAM has one
-    read and one write port. A word is read two cycles after ``en`` and holds until two cycles after
-    the next ``en``; a write is seen by reads that start in a later cycle, what a read of the same
-    word in the same cycle returns is not defined.
+    read and one write port. A word is read three cycles after ``en`` and holds until three cycles
+    after the next ``en``. A write is seen by reads whose ``en`` comes in a later cycle; what a read
+    of the same word in the same cycle returns is not defined.
 
     The memory is cut into banks of a block RAM's depth, so that the choice among them comes behind
-    the block RAMs' output registers: without these they are slow, and they lie far apart.
+    the block RAMs' output registers: without these they are slow, and they lie far apart. Addresses
+    and what is written have a register on the way there, too.
 
     Parameters
     ----------
@@ -60,11 +61,20 @@ class Scratchpad(wiring.Component):
         words = self._config.scratchpad_elements // self._config.vu_width
         banks = -(-words // _BANK)
         bank_bits = exact_log2(_BANK)
+        write_en, write_addr = Signal.like(self.write.en), Signal.like(self.write.addr)
+        write_data = Signal.like(self.write.data)
+        m.d.sync += [
+            write_en.eq(self.write.en),
+            write_addr.eq(self.write.addr),
+            write_data.eq(self.write.data),
+        ]
         for name, port in (("a", self.a), ("b", self.b)):
+            en, addr = Signal(name=f"en_{name}"), Signal.like(port.addr, name=f"addr_{name}")
+            m.d.sync += [en.eq(port.en), addr.eq(port.addr)]
             # One bit for each bank, beside the word and beside the output register.
             asked, chosen = Signal(banks, name=f"asked_{name}"), Signal(banks, name=f"from_{name}")
-            here = Cat(port.addr[bank_bits:] == bank for bank in range(banks))
-            with m.If(port.en):
+            here = Cat(addr[bank_bits:] == bank for bank in range(banks))
+            with m.If(en):
                 m.d.sync += asked.eq(here)
             m.d.sync += chosen.eq(asked)
             # A memory per element: enables of a whole memory are what every synthesis tool infers.
@@ -75,16 +85,16 @@ class Scratchpad(wiring.Component):
                     memory = Memory(shape=signed(32), depth=depth, init=[], attrs=_NO_COLLISIONS)
                     m.submodules[f"{name}{lane}_{bank}"] = memory
                     read, write = memory.read_port(domain="comb"), memory.write_port()
-                    written = self.write.addr[bank_bits:] == bank
+                    written = write_addr[bank_bits:] == bank
                     word = Signal(signed(32), name=f"{name}{lane}_{bank}_word", reset_less=True)
                     output = Signal(signed(32), name=f"{name}{lane}_{bank}_output", reset_less=True)
-                    with m.If(port.en & here[bank]):
+                    with m.If(en & here[bank]):
                         m.d.sync += word.eq(read.data)
                     m.d.comb += [
-                        read.addr.eq(port.addr),
-                        write.en.eq(self.write.en[lane] & written),
-                        write.addr.eq(self.write.addr),
-                        write.data.eq(self.write.data[lane]),
+                        read.addr.eq(addr),
+                        write.en.eq(write_en[lane] & written),
+                        write.addr.eq(write_addr),
+                        write.data.eq(write_data[lane]),
                     ]
                     m.d.sync += output.eq(word)
                     found.append(output & chosen[bank].replicate(32).as_signed())

@@ -304,11 +304,10 @@ class StreamWalker(wiring.Component):
 class Executor(wiring.Component):
     """Performs commands one by one: resolves, issues, waits, writes reductions back.
 
-    While a unit works, the next command is read and resolved. The next issue is valid 1 cycle after
-    ``done_valid`` (ROPE), 2 (LOAD, MATVEC; and commands of the vector unit, which read the
-    scalars) or 3 (SCALAR, KVWRITE, which do too), and 2 the end of the job. A unit that is faster
-    than the prefetch waits for it: 7 cycles from one
-    issue to the next, 3 more for each loop command or branch between. A reduction is normalised (5
+    While a unit works, the next command is read and resolved. The next issue is valid 2 cycles
+    after ``done_valid`` (ROPE), 3 (LOAD, MATVEC; and commands of the vector unit, which read the
+    scalars) or 4 (SCALAR, KVWRITE, which do too), and 3 the end of the job. A unit that is faster
+    than the prefetch waits for it: 7 cycles from one issue to the next, 3 more for each loop command or branch between. A reduction is normalised (5
     cycles) while LOAD, MATVEC or ROPE follow; the others wait for it.
 
     Parameters
@@ -503,7 +502,7 @@ class Executor(wiring.Component):
                 with m.If(send):
                     m.d.sync += [self.unit.eq(activity), self.pc.eq(pc)]
             with m.If(self.unit == activity):
-                m.d.comb += [done.eq(unit.done_valid), result.eq(unit.done.result)]
+                m.d.sync += [done.eq(unit.done_valid), result.eq(unit.done.result)]
 
         # A reduction goes to the normaliser while the next command may already run.
         reduction = Signal(NormaliseLayout)

@@ -23,18 +23,18 @@ class Timing:
 
     read_factor = 0  #: operand b is addressed as a factor
     read_a = 1  #: operand a is addressed
-    prepare = 4  #: operand a is at hand
-    factor = 5  #: factor is rounded and clipped
-    multiply = 6  #: both operands are at the multiplier
-    combine = 8  #: product is added to the product before it
+    prepare = 5  #: operand a is at hand
+    factor = 6  #: factor is rounded and clipped
+    multiply = 7  #: both operands are at the multiplier
+    combine = 9  #: product is added to the product before it
     read_addend = 9  #: operand b is addressed as an addend
-    product = 12  #: shifted product is clipped; the addend is at hand
-    add = 13  #: addend is added
-    sum = 14  #: sum is clipped
-    result = 16  #: result is reduced
-    write = 17  #: result is written to the scratchpad or to activation memory
-    complement = 19  #: result of SIGMOID is mirrored for elements that are not negative
-    exponential = 22  #: result of EXP is reduced; it is written one cycle later
+    product = 13  #: shifted product is clipped; the addend is at hand
+    add = 14  #: addend is added
+    sum = 15  #: sum is clipped
+    result = 17  #: result is reduced
+    write = 18  #: result is on its way to the scratchpad or to activation memory
+    complement = 20  #: result of SIGMOID is mirrored for elements that are not negative
+    exponential = 23  #: result of EXP is reduced; it is written one cycle later
 
 
 def ItemLayout(config):

@@ -28,7 +28,7 @@ class Operands(wiring.Component):
     control : In(ControlLayout)
     peak : In(signed(32))
     word_a, word_b : In(data.ArrayLayout(signed(32), vu_width))
-        From the scratchpad: a two cycles after ``Timing.read_a``, b two after its read.
+        From the scratchpad: a three cycles after ``Timing.read_a``, b three after its read.
     pairs_a : In(log2 vu_width)
         Bit j, in cycle ``Timing.prepare``: elements 2**j apart make pairs.
     add, subtract : In(1), pairs_b : In(log2 vu_width)
