@@ -307,8 +307,9 @@ class Executor(wiring.Component):
     While a unit works, the next command is read and resolved. The next issue is valid 2 cycles
     after ``done_valid`` (ROPE), 3 (LOAD, MATVEC; and commands of the vector unit, which read the
     scalars) or 4 (SCALAR, KVWRITE, which do too), and 3 the end of the job. A unit that is faster
-    than the prefetch waits for it: 7 cycles from one issue to the next, 3 more for each loop command or branch between. A reduction is normalised (5
-    cycles) while LOAD, MATVEC or ROPE follow; the others wait for it.
+    than the prefetch waits for it: 7 cycles from one issue to the next, 3 more for each loop
+    command or branch between. A reduction is normalised (5 cycles) while LOAD, MATVEC or ROPE
+    follow; the others wait for it.
 
     Parameters
     ----------
