@@ -25,7 +25,7 @@ _PACKAGES = {"BG256": "CABGA256", "BG381": "CABGA381"}
 
 
 #: Carry cells of `tamale.gateware.adders.Counter`, all of which a netlist must have.
-_COUNTERS = re.compile(r"\w+_sum_cell\d+\b")
+_COUNTERS = re.compile(r"\b\w+_sum_cell\d+\b")
 
 #: How often Yosys is asked.
 _ATTEMPTS = 8
