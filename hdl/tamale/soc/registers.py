@@ -575,26 +575,28 @@ class RegisterFile(wiring.Component):
                     elif field.access == "w1c":
                         m.d.sync += signal.eq(signal | getattr(interface, field.name + "_set"))
 
-        # What is read, in two cycles: among four words, then among those.
+        # What is read, in two cycles: among four words, then among those. Which word it is, is known
+        # from registers when the access takes effect.
         fours = {}
+        for register in self._block.registers:
+            interfaces = getattr(self, register.name)
+            for index in range(register.count or 1):
+                interface = interfaces if register.count is None else interfaces[index]
+                for word in range(register.words):
+                    address = register.offset // 4 + index * register.words + word
+                    here = Signal(name=f"at_{address}")
+                    m.d.sync += here.eq(bus.adr == address)
+                    with m.If(request & here & ~bus.we):
+                        m.d.comb += interface.read_strobe.eq(1)
+                    parts = fours.setdefault(address >> 2, {})[address & 3] = []
+                    for field in register.fields:
+                        if field.readable:
+                            part = partial(interface, field, word)
+                            parts.append((field.offset, part))
+                    if register.writable:
+                        with m.If(request & here & bus.we & bus.sel.all()):
+                            write(interface, register, word)
         with m.Switch(bus.adr):
-            for register in self._block.registers:
-                interfaces = getattr(self, register.name)
-                for index in range(register.count or 1):
-                    interface = interfaces if register.count is None else interfaces[index]
-                    for word in range(register.words):
-                        address = register.offset // 4 + index * register.words + word
-                        with m.Case(address):
-                            with m.If(request & ~bus.we):
-                                m.d.comb += interface.read_strobe.eq(1)
-                                parts = fours.setdefault(address >> 2, {})[address & 3] = []
-                                for field in register.fields:
-                                    if field.readable:
-                                        part = partial(interface, field, word)
-                                        parts.append((field.offset, part))
-                            if register.writable:
-                                with m.If(request & bus.we & bus.sel.all()):
-                                    write(interface, register, word)
             for window in self._block.windows:
                 target = getattr(self, window.name)
                 low_bits = len(target.adr)
