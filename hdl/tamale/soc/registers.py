@@ -575,8 +575,8 @@ class RegisterFile(wiring.Component):
                     elif field.access == "w1c":
                         m.d.sync += signal.eq(signal | getattr(interface, field.name + "_set"))
 
-        # What is read, in two cycles: among four words, then among those. Which word it is, is known
-        # from registers when the access takes effect.
+        # What is read, in two cycles: among four words, then among those. Which word it is, is
+        # known from registers when the access takes effect.
         fours = {}
         for register in self._block.registers:
             interfaces = getattr(self, register.name)
