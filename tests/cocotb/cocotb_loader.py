@@ -124,7 +124,7 @@ async def load(dut):
         )
         assert not bench.scalars
         if not bench.stall and beats:
-            assert cycles == count // chunk + 2
+            assert cycles == count // chunk + beats + 2
 
 
 @cocotb.test()
@@ -148,7 +148,7 @@ async def sload(dut):
         ], f"seed {cocotb.RANDOM_SEED}"
         assert not bench.scratch
         if not bench.stall and count:
-            assert cycles == count + 2
+            assert cycles == count + len(data) // BEAT + 2
 
 
 @cocotb.test()

@@ -40,9 +40,9 @@ def test_loader(bus_width, vu_width, simulator):
     "old,new",
     [
         (".as_signed())", ")"),
-        ("finish.eq(count == 1)", "finish.eq(last_step)"),
+        ("finish.eq(one)", "finish.eq(last_step)"),
         ("(place == n).replicate(size)", "(place != n).replicate(size)"),
-        ("(step == words - 1) | (count == 1)", "(step == words - 1)"),
+        ("(step == words - 1) | one", "(step == words - 1)"),
     ],
 )
 def test_bug_is_seen(old, new):
