@@ -154,7 +154,7 @@ class Accelerator(wiring.Component):
 
         stop = self._faults(m, regs, begin_reset, reset, queue, walker, executor, reader, writer)
         summing, pop = self._stream(
-            m, regs, reset, walker, executor, reader, loader, array, checksum
+            m, regs, reset, stop, walker, executor, reader, loader, array, checksum
         )
         # A cycle late: they come no further than a command that nobody takes, or that is forgotten.
         halt = Signal()
@@ -243,7 +243,7 @@ class Accelerator(wiring.Component):
         # A cycle after the fault: the agent that raised it stands by itself.
         return stop
 
-    def _stream(self, m, regs, reset, walker, executor, reader, loader, array, checksum):
+    def _stream(self, m, regs, reset, stop, walker, executor, reader, loader, array, checksum):
         """Route descriptors and beats; return (a checksum is under way, a beat is consumed)."""
         summing, asked, start = Signal(), Signal(), Signal()
         idle = walker.idle & executor.idle & ~regs.status.busy & ~regs.status.faulted
@@ -271,9 +271,10 @@ class Accelerator(wiring.Component):
             ]
         with m.Else():
             m.d.comb += [
-                reader.descriptors.valid.eq(walker.o.valid),
+                # What is offered while agents stand must not be read: a reset would miss it.
+                reader.descriptors.valid.eq(walker.o.valid & ~stop),
                 reader.descriptors.payload.eq(walker.o.payload),
-                walker.o.ready.eq(reader.descriptors.ready),
+                walker.o.ready.eq(reader.descriptors.ready & ~stop),
             ]
 
         # A unit takes beats only while it executes, so beats need no more routing than this, a
