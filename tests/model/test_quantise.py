@@ -104,7 +104,7 @@ def test_blocks_are_only_lazy(monkeypatch):
     whole = gptq.solve(weights, wide, levels, 64, hessian)
     start = gptq.nearest(weights, wide, levels, 64)
     descended = gptq.descend(weights, start, wide, levels, 64, hessian)
-    monkeypatch.setattr(gptq, "_BLOCK", 37)
+    monkeypatch.setattr(gptq, "BLOCK", 37)
     other = gptq.solve(weights, wide, levels, 64, hessian)
     assert (whole != other).any(axis=1).sum() <= 1
     other = gptq.descend(weights, start, wide, levels, 64, hessian)

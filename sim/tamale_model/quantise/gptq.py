@@ -10,10 +10,13 @@ import numpy as np
 
 from tamale_model.quantise import scales as scaling
 
-__all__ = ["damped", "descend", "factor", "nearest", "output_error", "solve"]
+__all__ = [
+    "BLOCK", "damped", "descend", "factor", "nearest", "output_error", "round_in_turn", "solve",
+]  # fmt: skip
 
-# Columns that are rounded before their errors are passed on to all columns behind them.
-_BLOCK = 128
+#: Columns that are rounded before their errors are passed on to all columns behind them; a multiple
+#: of four, for codes of four trits.
+BLOCK = 128
 
 
 def damped(hessian, damping=0.01):
@@ -80,21 +83,43 @@ def solve(weights, scales, levels, group_size, hessian, *, ordered=True, upper=N
     group = order // (group_size or k)
     wide = np.ascontiguousarray(scales.T, dtype=np.float32)
     inverse = np.divide(1, wide, where=wide > 0, out=np.zeros_like(wide))
-    values = np.empty(rest.shape, dtype=np.int8)
-    for first in range(0, k, _BLOCK):
-        last = min(first + _BLOCK, k)
-        errors = np.empty((last - first, rest.shape[1]), dtype=np.float32)
-        for i in range(first, last):
-            column, g = rest[i], group[i]
-            level = levels.round(column * inverse[g])
-            values[i] = level
-            error = (column - level * wide[g]) / upper[i, i]
-            errors[i - first] = error
-            rest[i + 1 : last] -= upper[i, i + 1 : last, None] * error
-        rest[last:] -= upper[first:last, last:].T @ errors
+    values = round_in_turn(
+        rest, wide, group, upper, lambda i: levels.round(rest[i] * inverse[group[i]])
+    )
     result = np.empty(weights.shape, dtype=np.int8)
     result[:, order] = values.T
     return result
+
+
+def round_in_turn(rest, scales, group, upper, choose):
+    """Return int8 values [k, rows], chosen column by column; each error goes to those that follow.
+
+    Parameters
+    ----------
+    rest : float32 array [k, rows]
+        Weights, a row for each column of the matrix, in the order of rounding; overwritten.
+    scales : float32 array [groups, rows]
+    group : int array [k]
+        Of each column.
+    upper : float32 array [k, k]
+        `factor` of the Hessian in that order.
+    choose : callable
+        Returns the levels of column i; ``rest[i]`` has what the columns before have left to it,
+        and so have those of the same block of `BLOCK` columns.
+    """
+    k = len(rest)
+    values = np.empty(rest.shape, dtype=np.int8)
+    for first in range(0, k, BLOCK):
+        last = min(first + BLOCK, k)
+        errors = np.empty((last - first, rest.shape[1]), dtype=np.float32)
+        for i in range(first, last):
+            level = choose(i)
+            values[i] = level
+            error = (rest[i] - level * scales[group[i]]) / upper[i, i]
+            errors[i - first] = error
+            rest[i + 1 : last] -= upper[i, i + 1 : last, None] * error
+        rest[last:] -= upper[first:last, last:].T @ errors
+    return values
 
 
 def column_order(hessian, ordered=True):
@@ -128,8 +153,8 @@ def descend(weights, values, scales, levels, group_size, hessian, passes=1):
     for _ in range(passes):
         # The gradient, afresh in each pass: float32 sums drift.
         gradient = matrix @ (np.ascontiguousarray(weights.T[order], dtype=np.float32) - made)
-        for first in range(0, k, _BLOCK):
-            last = min(first + _BLOCK, k)
+        for first in range(0, k, BLOCK):
+            last = min(first + BLOCK, k)
             changes = np.empty((last - first, level.shape[1]), dtype=np.float32)
             for i in range(first, last):
                 g = group[i]

@@ -16,9 +16,6 @@ __all__ = ["descend", "mean_scales", "nearest", "solve"]
 #: The code points, in any order.
 _PATTERNS = np.array(next(iter(SPARSE_CODES.values())).decode, dtype=np.float32)
 
-# Columns whose errors or changes are passed on together; a multiple of four.
-_BLOCK = 128
-
 
 def _signs(weights):
     """Signs of float weights; plus for zero, which must become something."""
@@ -69,22 +66,17 @@ def solve(weights, scales, group_size, hessian):
     rest = np.ascontiguousarray(weights.T[order], dtype=np.float32)
     group = order // (group_size or k)
     wide = np.ascontiguousarray(scales.T, dtype=np.float32)
-    values = np.empty(rest.shape, dtype=np.int8)
-    for first in range(0, k, _BLOCK):
-        last = min(first + _BLOCK, k)
-        errors = np.empty((last - first, rest.shape[1]), dtype=np.float32)
-        for quad in range(first, last, QUAD):
-            here = slice(quad, quad + QUAD)
-            scale = wide[group[quad]]
+    zero = None
+
+    def choose(i):
+        nonlocal zero
+        if i % QUAD == 0:
+            here, scale = slice(i, i + QUAD), wide[group[i]]
             more = (2 * np.abs(rest[here]) - scale) * scale
             zero = (more / np.square(np.diagonal(upper)[here, None])).argmin(axis=0)
-            for i in range(quad, quad + QUAD):
-                level = np.where(zero == i - quad, 0, _signs(rest[i]))
-                values[i] = level
-                error = (rest[i] - level * scale) / upper[i, i]
-                errors[i - first] = error
-                rest[i + 1 : last] -= upper[i, i + 1 : last, None] * error
-        rest[last:] -= upper[first:last, last:].T @ errors
+        return np.where(zero == i % QUAD, 0, _signs(rest[i]))
+
+    values = gptq.round_in_turn(rest, wide, group, upper, choose)
     result = np.empty(weights.shape, dtype=np.int8)
     result[:, order] = values.T
     return result
@@ -111,8 +103,8 @@ def descend(weights, values, scales, group_size, hessian, passes=1):
     made = level * wide[group]
     for _ in range(passes):
         gradient = matrix @ (np.ascontiguousarray(weights.T[order], dtype=np.float32) - made)
-        for first in range(0, k, _BLOCK):
-            last = min(first + _BLOCK, k)
+        for first in range(0, k, gptq.BLOCK):
+            last = min(first + gptq.BLOCK, k)
             before = made[first:last].copy()
             for quad in range(first, last, QUAD):
                 here = slice(quad, quad + QUAD)
