@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from tamale.gateware.adders import Delay, select_add
-from tamale.gateware.interfaces import ActivationWrite
+from tamale.gateware.interfaces import NO_COLLISIONS, ActivationWrite
 
 __all__ = [
     "ENTRY_BITS", "ActivationMemory", "ActivationRead", "ReadPlaces", "interleave", "pair_places",
@@ -22,10 +22,6 @@ ENTRY_BITS = 9
 
 #: Sums that the memory holds for a pair; their order is that of ``tamale.codes.PAIRS``.
 _SUMS = 4
-
-#: Reads and writes do not meet; else Yosys builds logic that orders them. It heeds this where it
-#: makes a block RAM out of an asynchronous read port and a register.
-_NO_COLLISIONS = {"no_rw_check": 1}
 
 #: Vectors that lie side by side in a word: a block RAM of 36 bits.
 _VECTORS_PER_WORD = 4
@@ -195,7 +191,7 @@ class ActivationMemory(wiring.Component):
                             shape=unsigned(ENTRY_BITS * size),
                             depth=_SUMS * rows,
                             init=[],
-                            attrs=_NO_COLLISIONS,
+                            attrs=NO_COLLISIONS,
                         )
                         m.submodules[f"bank{bank}_pair{n}_row{r}_word{w}"] = cells
                         write_port = cells.write_port(granularity=ENTRY_BITS)

@@ -128,6 +128,12 @@ def UnitSignature():
     )
 
 
+#: Attribute of a memory of which nobody uses a word that is read while it is written; else Yosys
+#: builds logic that orders the two. It heeds this where it makes a block RAM out of an asynchronous
+#: read port and a register.
+NO_COLLISIONS = {"no_rw_check": 1}
+
+
 def ScratchRead(config):
     """Read port of the scratchpad, as its user sees it; data three cycles after ``en``.
 

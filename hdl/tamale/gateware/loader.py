@@ -19,15 +19,15 @@ class Loader(wiring.Component):
 
     LOAD takes ``beats`` beats, sign-extends their elements and writes them to consecutive elements
     of the scratchpad from ``dst`` (plus the slot's base). A beat of e elements takes
-    max(1, e / vu_width) cycles; where e is smaller than vu_width, several beats fill one word
+    1 + max(1, e / vu_width) cycles; where e is smaller than vu_width, several beats fill one word
     through its enables. The destination must be a multiple of min(e, vu_width).
 
-    SLOAD takes as many beats as hold ``count`` words, one word per cycle; the words behind the last
-    one are dropped.
+    SLOAD takes as many beats as hold ``count`` words, a cycle for each beat and each word; the
+    words behind the last one are dropped.
 
-    The first write happens two cycles after the issue was taken, if a beat is there; ``done_valid``
-    comes together with the last write. A command without beats is done two cycles after its issue.
-    Anything but SLOAD is performed as LOAD: the executor sends nothing else.
+    The first write happens three cycles after the issue was taken, if a beat is there;
+    ``done_valid`` comes together with the last write. A command without beats is done two cycles
+    after its issue. Anything but SLOAD is performed as LOAD: the executor sends nothing else.
 
     Parameters
     ----------

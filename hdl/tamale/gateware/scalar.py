@@ -10,7 +10,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from tamale.gateware.interfaces import ScalarLayout, UnitSignature
+from tamale.gateware.interfaces import NO_COLLISIONS, ScalarLayout, UnitSignature
 from tamale.isa import FIELDS, SHARED_SCALARS, Op, ScalarOp
 
 __all__ = ["NormaliseLayout", "ScalarRead", "ScalarUnit", "ScalarWrite"]
@@ -102,13 +102,11 @@ class ScalarUnit(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         slots = self._config.vectors
-        # Nobody takes what is read in the cycle in which it is written. Yosys heeds this where it
-        # makes block RAM of an asynchronous read port and a register.
         memory = Memory(
             shape=ScalarLayout,
             depth=SHARED_SCALARS * (slots + 1),
             init=[],
-            attrs={"no_rw_check": 1},
+            attrs=NO_COLLISIONS,
         )
         m.submodules.memory = memory
         port_a, port_b = (memory.read_port(domain="comb") for _ in range(2))

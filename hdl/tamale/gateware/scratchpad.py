@@ -9,16 +9,12 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
 from amaranth.utils import exact_log2
 
-from tamale.gateware.interfaces import ScratchRead, ScratchWrite
+from tamale.gateware.interfaces import NO_COLLISIONS, ScratchRead, ScratchWrite
 
 __all__ = ["Scratchpad"]
 
 #: Words of a bank: the depth of ECP5's block RAM with the 18 bits of which an element takes two.
 _BANK = 1024
-
-#: Nobody uses a word that is read while it is written; else Yosys builds logic that orders the two.
-#: It heeds this where it makes a block RAM out of an asynchronous read port and a register.
-_NO_COLLISIONS = {"no_rw_check": 1}
 
 
 class Scratchpad(wiring.Component):
@@ -82,7 +78,7 @@ class Scratchpad(wiring.Component):
                 found = []
                 for bank in range(banks):
                     depth = min(_BANK, words - bank * _BANK)
-                    memory = Memory(shape=signed(32), depth=depth, init=[], attrs=_NO_COLLISIONS)
+                    memory = Memory(shape=signed(32), depth=depth, init=[], attrs=NO_COLLISIONS)
                     m.submodules[f"{name}{lane}_{bank}"] = memory
                     read, write = memory.read_port(domain="comb"), memory.write_port()
                     written = write_addr[bank_bits:] == bank

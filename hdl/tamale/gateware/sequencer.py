@@ -397,12 +397,11 @@ class Executor(wiring.Component):
             Activity.SCALAR: (self.scalar, (Op.SCALAR,)),
             Activity.KV_WRITER: (self.kv_writer, (Op.KVWRITE,)),
         }
-        # What the operation says, so that issuing need not look at it: whose it is, whether it
-        # reads or writes scalar registers.
+        # What the operation says, so that issuing need not look at it: whose it is, and whether it
+        # may be issued whatever the scalar registers are doing.
         chosen = Signal(len(units))
-        ends, skips, needs_scalars = Signal(), Signal(), Signal()
-        # A command that may be issued whatever the scalar registers are doing.
-        sound, direct = Signal(), Signal()
+        ends, skips, direct = Signal(), Signal(), Signal()
+        sound = Signal()
         m.d.sync += sound.eq(step.fault == Fault.NONE)
         with m.FSM(name="prefetch"):
             with m.State("LOOK"):
@@ -425,7 +424,6 @@ class Executor(wiring.Component):
                     pc.eq(step.pc),
                     ends.eq(step.command[:4] == Op.END),
                     skips.eq(step.command[:4] == Op.SKIP_UNLESS_HEAD),
-                    needs_scalars.eq(1),
                     direct.eq(0),
                     chosen.eq(0),
                 ]
@@ -436,7 +434,7 @@ class Executor(wiring.Component):
                 with m.Switch(step.command[:4]):
                     with m.Case(Op.LOAD, Op.MATVEC, Op.ROPE):
                         # Need not wait for a normalisation.
-                        m.d.sync += [needs_scalars.eq(0), direct.eq(sound)]
+                        m.d.sync += direct.eq(sound)
                 m.d.comb += cursor.o.ready.eq(sound)
                 m.next = "HOLD"
             with m.State("HOLD"):
