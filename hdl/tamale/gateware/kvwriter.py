@@ -153,16 +153,19 @@ class KVWriter(wiring.Component):
         def multiply(a, b):
             return [term.eq(a), factor.eq(b), multiplied.eq(0)]
 
-        cancelled, unfinished, checked = Signal(), Signal(), Signal()
+        cancelled, unfinished, checked, sent = (Signal() for _ in range(4))
         to_send = Signal(8)
+        stop = Signal()
         # Whether a burst's beats are there, known a cycle later; a burst lasts longer than that.
-        final, gathered = Signal(), Signal()
-        m.d.sync += gathered.eq(splitter.o.valid & (fifo.level > splitter.o.payload.length))
+        final, gathered, taken = Signal(), Signal(), Signal()
+        m.d.sync += gathered.eq(splitter.o.valid & (fifo.level > splitter.o.payload.length) & ~stop)
+        m.d.sync += taken.eq(0)
         m.d.comb += [
             memory.awsize.eq(beat_shift),
             memory.awburst.eq(axi.Burst.INCR),
             splitter.i.payload.first.eq(address[beat_shift:]),
             splitter.i.payload.last.eq(last),
+            splitter.o.ready.eq(taken),
         ]
         # Write data leave from registers.
         sending, may_send = Signal(), Signal()
@@ -180,19 +183,59 @@ class KVWriter(wiring.Component):
         with m.If(memory.awready):
             m.d.sync += memory.awvalid.eq(0)
 
+        # The bursts of the range, beside the walk to it: a burst on the bus must be finished,
+        # everything else can stop.
+        with m.FSM(name="bus") as bus:
+            with m.State("GATHER"):
+                burst = splitter.o.payload
+                with m.If(gathered & ~self.clear & ~self.fault_valid):
+                    m.d.sync += [
+                        taken.eq(1),
+                        memory.awaddr.eq(burst.address),
+                        memory.awlen.eq(burst.length),
+                        final.eq(burst.final),
+                        to_send.eq(burst.length),
+                        memory.awvalid.eq(1),
+                        sending.eq(1),
+                    ]
+                    m.next = "WRITE"
+            with m.State("WRITE"):
+                with m.If(fifo.o.valid & fifo.o.ready):
+                    m.d.sync += [to_send.eq(to_send - 1), sending.eq(to_send != 0)]
+                with m.If(~memory.awvalid & ~sending & ~memory.wvalid):
+                    m.next = "RESPONSE"
+            with m.State("RESPONSE"):
+                m.d.comb += memory.bready.eq(1)
+                with m.If(memory.bvalid):
+                    m.next = "GATHER"
+                    failed = (memory.bresp == axi.Response.SLVERR) | (
+                        memory.bresp == axi.Response.DECERR
+                    )
+                    with m.If(~cancelled & ~self.clear):
+                        with m.If(failed):
+                            m.d.sync += [
+                                unfinished.eq(0),
+                                self.fault_valid.eq(1),
+                                self.fault.code.eq(Fault.WRITE_ERROR),
+                                self.fault.info.eq(memory.awaddr),
+                            ]
+                        with m.Else():
+                            m.d.sync += sent.eq(final)
+
         with m.FSM() as fsm:
-            # The burst on the bus, if there is one, must be finished; everything else can stop.
+
             def stoppable():
                 with m.If(self.clear):
                     m.next = "FLUSH"
 
             with m.State("IDLE"):
-                m.d.comb += self.unit.issue.ready.eq(~self.clear & ~unfinished)
+                m.d.comb += self.unit.issue.ready.eq(~self.clear)
                 with m.If(self.unit.issue.valid & self.unit.issue.ready):
                     m.d.sync += [
                         issue.eq(self.unit.issue.payload),
                         unfinished.eq(1),
                         checked.eq(0),
+                        sent.eq(0),
                     ]
                     m.next = "START"
                 stoppable()
@@ -259,7 +302,7 @@ class KVWriter(wiring.Component):
                 with m.If(allowed):
                     # It is ready: the ranges before are through.
                     m.d.sync += [splitter.i.valid.eq(1), checked.eq(1)]
-                    m.next = "GATHER"
+                    m.next = "DATA"
                 with m.Else():
                     m.d.sync += [
                         self.fault_valid.eq(1),
@@ -269,64 +312,28 @@ class KVWriter(wiring.Component):
                     ]
                     m.next = "FLUSH"
                 stoppable()
-            with m.State("GATHER"):
-                burst = splitter.o.payload
-                with m.If(gathered):
-                    m.d.comb += splitter.o.ready.eq(1)
-                    m.d.sync += [
-                        memory.awaddr.eq(burst.address),
-                        memory.awlen.eq(burst.length),
-                        final.eq(burst.final),
-                        to_send.eq(burst.length),
-                        memory.awvalid.eq(1),
-                        sending.eq(1),
-                    ]
-                    m.next = "WRITE"
-                stoppable()
-            with m.State("WRITE"):
-                with m.If(fifo.o.valid & fifo.o.ready):
-                    m.d.sync += [to_send.eq(to_send - 1), sending.eq(to_send != 0)]
-                with m.If(~memory.awvalid & ~sending & ~memory.wvalid):
-                    m.next = "RESPONSE"
-            with m.State("RESPONSE"):
-                m.d.comb += memory.bready.eq(1)
-                with m.If(memory.bvalid):
-                    failed = (memory.bresp == axi.Response.SLVERR) | (
-                        memory.bresp == axi.Response.DECERR
-                    )
-                    with m.If(cancelled | self.clear):
-                        m.next = "FLUSH"
-                    with m.Elif(failed):
-                        m.d.sync += [
-                            unfinished.eq(0),
-                            self.fault_valid.eq(1),
-                            self.fault.code.eq(Fault.WRITE_ERROR),
-                            self.fault.info.eq(memory.awaddr),
-                        ]
-                        m.next = "FLUSH"
-                    with m.Elif(final):
-                        m.next = "COMPLETE"
-                    with m.Else():
-                        m.next = "GATHER"
-            with m.State("COMPLETE"):
+            with m.State("DATA"):
                 # A short command can be written before the packer knows that it is through.
-                with m.If(~unfinished):
+                with m.If(sent & ~unfinished):
                     m.d.comb += self.completed.eq(~self.clear)
                     m.next = "IDLE"
+                with m.If(self.fault_valid):
+                    m.next = "FLUSH"
                 stoppable()
             with m.State("FLUSH"):
-                m.d.comb += [fifo.clear.eq(1), splitter.clear.eq(1)]
-                m.d.sync += cancelled.eq(0)
-                with m.If(~self.fault_valid):
-                    m.next = "IDLE"
+                with m.If(bus.ongoing("GATHER")):
+                    m.d.comb += [fifo.clear.eq(1), splitter.clear.eq(1)]
+                    m.d.sync += cancelled.eq(0)
+                    with m.If(~self.fault_valid):
+                        m.next = "IDLE"
 
         # The packer's reset reaches far, so it comes from a register: a beat may still leave it.
-        abort, flushed = Signal(), Signal()
-        m.d.sync += [packer.abort.eq(abort), flushed.eq(fsm.ongoing("FLUSH"))]
+        flushed = Signal()
+        m.d.sync += [packer.abort.eq(stop), flushed.eq(splitter.clear)]
         with m.If(flushed):
             m.d.comb += fifo.clear.eq(1)
         m.d.comb += [
-            abort.eq(self.clear | cancelled | fsm.ongoing("FLUSH")),
+            stop.eq(self.clear | cancelled | fsm.ongoing("FLUSH")),
             self.unit.done_valid.eq(unfinished & checked & ~packer.busy & ~self.clear),
             self.idle.eq(fsm.ongoing("IDLE") & ~unfinished),
         ]
@@ -334,6 +341,6 @@ class KVWriter(wiring.Component):
             m.d.sync += unfinished.eq(0)
         with m.If(self.clear):
             m.d.sync += [self.fault_valid.eq(0), unfinished.eq(0)]
-            with m.If(fsm.ongoing("WRITE") | fsm.ongoing("RESPONSE")):
+            with m.If(~bus.ongoing("GATHER")):
                 m.d.sync += cancelled.eq(1)
         return m
