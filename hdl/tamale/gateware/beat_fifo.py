@@ -33,7 +33,7 @@ class BeatFifo(wiring.Component):
     o : ``Out(stream.Signature(shape))``
         Words out.
     level : ``Out(range(depth + 4))``
-        Words that went in and did not come out before the last cycle.
+        Words that went in before the last cycle, less those that came out before it.
     clear : ``In(1)``
         Forgets every word, and a word that goes in during the same cycle.
 
@@ -69,7 +69,7 @@ class BeatFifo(wiring.Component):
         # cycle in which the taker has said no and the storage does not know it yet.
         latched, valid, kept = Signal(), Signal(), Signal()
         payload, spare = Signal(width), Signal(width)
-        push, fetch, move, popped = Signal(), Signal(), Signal(), Signal()
+        push, pushed, fetch, move, popped = (Signal() for _ in range(5))
         m.d.comb += [
             self.i.ready.eq((written ^ taken) != self._depth),
             push.eq(self.i.valid & self.i.ready),
@@ -89,7 +89,8 @@ class BeatFifo(wiring.Component):
             m.d.sync += taken.eq(taken + 1)
         m.d.sync += [
             popped.eq(valid & self.o.ready),
-            self.level.eq(self.level + push - popped),
+            pushed.eq(push),
+            self.level.eq(self.level + pushed - popped),
             latched.eq(fetch | (latched & ~move)),
         ]
         with m.If(self.o.ready | ~valid):
@@ -107,6 +108,7 @@ class BeatFifo(wiring.Component):
                 written.eq(0),
                 taken.eq(0),
                 self.level.eq(0),
+                pushed.eq(0),
                 popped.eq(0),
                 latched.eq(0),
                 valid.eq(0),

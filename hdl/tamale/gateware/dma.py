@@ -118,9 +118,11 @@ class StreamReader(wiring.Component):
             splitter.i.payload.first.eq(check_address[beat_shift:]),
             splitter.i.payload.last.eq(check_last),
             check_free.eq(~checked | check_empty | (allowed & splitter.i.ready)),
-            # What is taken during `clear` is forgotten, too.
-            self.descriptors.ready.eq(~summed & ~stopped),
         ]
+        # From a register, for the one who offers them is far away. What is taken during `clear`, or
+        # in the cycle in which a fault shows, is forgotten, too.
+        taken = self.descriptors.valid & self.descriptors.ready
+        m.d.sync += self.descriptors.ready.eq(~summed & ~taken & ~stopped & ~self.clear)
         with m.If(check_free):
             m.d.sync += [
                 checked.eq(summed),
@@ -140,7 +142,7 @@ class StreamReader(wiring.Component):
                 ),
                 summed.eq(0),
             ]
-        with m.If(self.descriptors.valid & self.descriptors.ready):
+        with m.If(taken):
             m.d.sync += [
                 summed.eq(1),
                 sum_address.eq(descriptor.address),

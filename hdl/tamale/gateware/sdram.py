@@ -507,12 +507,13 @@ class _Front(wiring.Component):
         )
         m.d.comb += [
             w_fifo.w_data.eq(Cat(bus.wdata, bus.wstrb)),
-            w_fifo.w_en.eq(bus.wvalid),
-            bus.wready.eq(w_fifo.w_rdy),
+            w_fifo.w_en.eq(bus.wvalid & bus.wready),
             self.write_data.payload.eq(w_fifo.r_data),
             self.write_data.valid.eq(w_fifo.r_rdy),
             w_fifo.r_en.eq(self.write_data.ready),
         ]
+        # From a register: a beat may come in this cycle, and one in the next.
+        m.d.sync += bus.wready.eq(w_fifo.level <= controller.write_fifo - 3)
         # Beats that have arrived and that no piece counts on yet.
         unclaimed = Signal(range(controller.write_fifo + 1))
         enough = Signal()
@@ -824,6 +825,25 @@ class _Back(wiring.Component):
         m.d.sync += has_room.eq(room > 1)
         may_access, issue = Signal(), Signal()
         c_final = Signal()
+        # The next beat to write. A beat of several words leaves time to fetch it, so that the queue
+        # need not know of an access in its cycle.
+        to_write, to_write_valid = Signal(layouts.write_data), Signal()
+        to_write_soon = to_write_valid | self.write_data.valid
+        if burst > 1:
+            with m.If(~to_write_valid):
+                m.d.sync += [
+                    to_write.eq(self.write_data.payload),
+                    to_write_valid.eq(self.write_data.valid),
+                ]
+            with m.If(issue & c.write):
+                m.d.sync += to_write_valid.eq(0)
+            m.d.comb += self.write_data.ready.eq(~to_write_valid)
+        else:
+            m.d.comb += [
+                to_write.eq(self.write_data.payload),
+                to_write_valid.eq(self.write_data.valid),
+                self.write_data.ready.eq(issue & c.write),
+            ]
         # Between two accesses the command bus is free; where it is not, and an access waits for its
         # row or for data, the row's command goes first.
         waiting = Signal()
@@ -835,7 +855,7 @@ class _Back(wiring.Component):
         could = (
             c_valid
             & (~c_touches | c_ready)
-            & Mux(c.write, self.write_data.valid & turnaround.done, has_room)
+            & Mux(c.write, to_write_soon & turnaround.done, has_room)
         )
         if burst > 1:
             # Found out the clock before: what can be accessed stays so until it is, and behind an
@@ -851,7 +871,6 @@ class _Back(wiring.Component):
             issue.eq(may_access & ~row_go),
             c_done.eq(issue & c_final),
             access.eq(issue & c_touches),
-            self.write_data.ready.eq(issue & c.write),
         ]
         # The next piece lies in a register, for the FIFO is too far away from here.
         upcoming, upcoming_valid = Signal(layouts.piece), Signal()
@@ -951,7 +970,7 @@ class _Back(wiring.Component):
         with m.Elif(row_go):
             m.d.sync += pins.a.eq(Mux(row_closes, 0, row))
 
-        self._data(m, issue, access, c, c_final)
+        self._data(m, issue, access, c, c_final, to_write)
         return m
 
     def _refresh(self, m, hold, closable, precharge_all, refresh, set_mode, busy):
@@ -1004,7 +1023,7 @@ class _Back(wiring.Component):
                     m.d.sync += [self.initialised.eq(1), hold.eq(0)]
                     m.next = "RUN"
 
-    def _data(self, m, issue, access, c, c_final):
+    def _data(self, m, issue, access, c, c_final, to_write):
         """Move words between the pins and beats."""
         controller, pins = self._controller, self.pins
         burst, word = controller.burst, controller.part.data_bits
@@ -1015,8 +1034,8 @@ class _Back(wiring.Component):
         driving = Signal(burst)
         with m.If(access & c.write):
             m.d.sync += [
-                leaving.eq(self.write_data.payload.data),
-                masks.eq(~self.write_data.payload.strobe),
+                leaving.eq(to_write.data),
+                masks.eq(~to_write.strobe),
                 driving.eq(-1),
             ]
         with m.Else():
