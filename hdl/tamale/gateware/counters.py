@@ -1,6 +1,6 @@
 """Performance counters: many wide counters in one small memory."""
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import enum, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -131,8 +131,11 @@ class Counters(wiring.Component):
                 m.d.sync += remaining.eq(remaining - 1)
                 with m.If(remaining == 1):
                     m.d.sync += [clearing.eq(0), copying.eq(0)]
+        # The turn stays for three cycles, so whose it is may be known a cycle late.
+        whose = Signal(count)
+        m.d.sync += whose.eq(Cat(turn == i for i in range(count)))
         for i in range(count):
-            visited = writing & (turn == i) & ~copying
+            visited = writing & whose[i] & ~copying
             now = Mux(visited, short[i] - amount, short[i]) + events[i]
             m.d.sync += short[i].eq(now)
             with m.If(snapshot):

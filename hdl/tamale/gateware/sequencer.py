@@ -194,9 +194,13 @@ class StreamWalker(wiring.Component):
             (address, length << beat_shift, entry.blocks, source == Source.VALUE_BLOCK),
             (length, length, all_blocks, matvec & (source == Source.VALUES)),
         ]
-        needed = Signal(len(products))
-        todo = Signal(len(products))
+        # What is left to do, and of it the next one alone.
+        needed, todo, turn = (Signal(len(products), name=n) for n in ("needed", "todo", "turn"))
         m.d.comb += needed.eq(Cat(product[3] for product in products))
+
+        def go_on(rest):
+            m.d.sync += [todo.eq(rest), turn.eq(rest & ~(rest - 1))]
+
         left, right = Signal(ADDRESS_BITS), Signal(20)
         # By parts that fit a multiplier each, added in a cycle of their own.
         result = Signal(ADDRESS_BITS)
@@ -255,29 +259,28 @@ class StreamWalker(wiring.Component):
                 # The queue's `available` still tells of the job that ended.
                 m.next = "IDLE"
             with m.State("BEGIN"):
-                m.d.sync += [address.eq(base), length.eq(beats), todo.eq(needed)]
+                m.d.sync += [address.eq(base), length.eq(beats)]
+                go_on(needed)
                 m.next = "OPERANDS"
             with m.State("OPERANDS"):
                 m.next = "PRODUCT"
                 with m.If(todo == 0):
                     m.next = "OFFSET"
-                with m.Switch(todo):
-                    for i, (_, a, b, _) in enumerate(products):
-                        with m.Case("-" * (len(products) - 1 - i) + "1" + "0" * i):
-                            m.d.sync += [left.eq(a), right.eq(b)]
+                for i, (_, a, b, _) in enumerate(products):
+                    with m.If(turn[i]):
+                        m.d.sync += [left.eq(a), right.eq(b)]
             with m.State("PRODUCT"):
                 m.next = "SUM"
             with m.State("SUM"):
                 m.next = "ADD"
             with m.State("ADD"):
-                m.d.sync += todo.eq(todo & (todo - 1))
-                with m.Switch(todo):
-                    for i, (target, *_) in enumerate(products):
-                        with m.Case("-" * (len(products) - 1 - i) + "1" + "0" * i):
-                            added = target + result if target is address else result
-                            m.d.sync += target.eq(added)
+                go_on(todo & ~turn)
+                for i, (target, *_) in enumerate(products):
+                    with m.If(turn[i]):
+                        added = target + result if target is address else result
+                        m.d.sync += target.eq(added)
                 m.next = "OPERANDS"
-                with m.If(todo & (todo - 1) == 0):
+                with m.If(todo == turn):
                     m.next = "OFFSET"
             with m.State("OFFSET"):
                 m.d.sync += address.eq(address + (offset << beat_shift))

@@ -104,13 +104,13 @@ class AxiMux(wiring.Component):
         for index, priority in enumerate(self._priorities):
             if priority == max(self._priorities):
                 continue
-            lost = Signal(range(self._patience + 1))
-            m.d.comb += overdue[index].eq(requests[index] & (lost == self._patience))
+            lost, impatient = Signal(range(self._patience)), Signal()
+            m.d.comb += overdue[index].eq(requests[index] & impatient)
             with m.If(take):
                 with m.If(granted[index]):
-                    m.d.sync += lost.eq(0)
-                with m.Elif(requests[index] & (lost != self._patience)):
-                    m.d.sync += lost.eq(lost + 1)
+                    m.d.sync += [lost.eq(0), impatient.eq(0)]
+                with m.Elif(requests[index] & ~impatient):
+                    m.d.sync += [lost.eq(lost + 1), impatient.eq(lost == self._patience - 1)]
 
         def first(mask):
             return mask & (~mask + 1)[:count]
