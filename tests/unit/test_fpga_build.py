@@ -7,7 +7,7 @@ import pytest
 from amaranth.lib import io
 from tamale import config as configuration
 from tamale.gateware.sdram import IS42S16160G_7
-from tamale_fpga import area, boards, build, clocks, report, tools
+from tamale_fpga import area, boards, build, clocks, history, report, tools
 from tamale_fpga.area import Area
 from tamale_fpga.pads import SdramPads
 
@@ -201,3 +201,30 @@ def test_critical_paths(tmp_path):
     (path,) = report.critical_paths(tmp_path / "report.json")
     assert path["ns"] == 3.8 and path["routing_ns"] == 3.0 and path["levels"] == 1
     assert path["clock"] == "clk" and path["nets"] == ["soc.x", "soc.y"]
+
+
+def test_history(tmp_path):
+    """A build is compared with the record; few seeds are not compared with many."""
+
+    def routed(mhz, cells, seeds):
+        found = [
+            {"fmax_mhz": {"engine": mhz + n}, "resources": {"TRELLIS_COMB": [cells, 83640]}}
+            for n in range(seeds)
+        ]
+        board, config = SimpleNamespace(name="board"), SimpleNamespace(name="preset")
+        return build.Build(tmp_path, board, config, {}, found, tmp_path)
+
+    path = tmp_path / "history.json"
+    assert history.compare(routed(80, 1000, 3), path) == []
+    history.record(routed(80, 1000, 3), path)
+    assert json.loads(path.read_text()) == {
+        "board.preset": {"seeds": 3, "engine_mhz": 80, "TRELLIS_COMB": 1000}
+    }
+
+    def worse(*made):
+        return {change.name: change.worse for change in history.compare(routed(*made), path)}
+
+    assert worse(81, 1000, 3) == {"engine_mhz": False, "TRELLIS_COMB": False}
+    assert worse(77, 1019, 3) == {"engine_mhz": False, "TRELLIS_COMB": False}
+    assert worse(75, 1021, 4) == {"engine_mhz": True, "TRELLIS_COMB": True}
+    assert worse(60, 1000, 1) == {"TRELLIS_COMB": False}

@@ -1,21 +1,19 @@
 """The recorded figures: what this version reached when it was last measured."""
 
-import json
-from importlib import resources
 from pathlib import Path
+
+from tamale_fpga import records
 
 __all__ = ["load", "save"]
 
-_NAME = "baseline.json"
+_FILE = Path(__file__).with_name("baseline.json")
 
 
 def load():
     """Return the recorded figures, a dict by name; empty if there are none."""
-    file = resources.files(__package__) / _NAME
-    return json.loads(file.read_text()) if file.is_file() else {}
+    return records.load(_FILE)
 
 
 def save(figures):
     """Record figures, in the source tree that this module was loaded from."""
-    path = Path(__file__).parent / _NAME
-    path.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")
+    records.save(_FILE, figures)

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 from tamale import config as configuration
-from tamale_fpga import boards, report
+from tamale_fpga import boards, history, report
 from tamale_fpga.build import build, synthesise, wanted_mhz
 from tamale_fpga.paths import longest
 
@@ -23,6 +23,7 @@ examples:
   tamale build --board ulx3s-85f --seeds 1       the first one that comes, in a third of the time
   tamale build --board ulx3s-85f --picture floor.png
   tamale build --board ulx3s-85f --paths 10      what limits the clock, before anything is placed
+  tamale build --board ulx3s-85f --record        keep what it reached, for later builds to compare
   tamale build --list                            boards, and what is sized for them
 
 Every stage is kept: the same command goes on where it was interrupted; a second call only prints.
@@ -56,6 +57,9 @@ def add(subparsers):
         type=int,
         metavar="N",
         help="synthesise only, and print the N longest paths of each clock, estimated",
+    )
+    parser.add_argument(
+        "--record", action="store_true", help="record clocks and cells in the source tree"
     )
     parser.add_argument("--list", action="store_true", help="list the boards and end")
     parser.add_argument("--json", action="store_true", help="print one object")
@@ -103,6 +107,9 @@ def run(args):
         report.floor_plan(routed, f"{config.name} on {board.name}", args.picture)
     blocks = report.by_block(routed)
     paths = report.critical_paths(result.directory / f"seed{best['seed']}.report.json")
+    changes = history.compare(result)
+    if args.record:
+        history.record(result)
     seconds = result.synthesis["seconds"] + sum(seed["seconds"] for seed in result.seeds)
     if args.json:
         print(
@@ -119,12 +126,19 @@ def run(args):
                     "blocks": blocks,
                     "critical_paths": paths,
                     "seeds": result.seeds,
+                    "changes": [dataclasses.asdict(change) for change in changes],
                     "seconds": seconds,
                 }
             )
         )
         return 0 if result.closed else 1
     _print(console, result, blocks, paths)
+    for change in changes:
+        mark = ": worse than the tolerance" if change.worse else ""
+        console.print(
+            f"{change.name}: recorded {change.recorded:g}, now {change.measured:g}{mark}",
+            highlight=False,
+        )
     console.print(f"{bitstream}: {bitstream.stat().st_size:,} bytes, {seconds:.0f} s of tools")
     if not result.closed:
         print(
