@@ -25,7 +25,7 @@ from .top import BoardDesign
 __all__ = ["Build", "build", "synthesise"]
 
 #: Raise this when the way of building changes.
-_RECIPE = 2
+_RECIPE = 3
 
 #: What synthesises, routes and packs for a family of FPGAs; others are only estimated.
 _FLOWS = {"ecp5": ecp5}
@@ -106,10 +106,7 @@ def _stage(path, make):
 def _route(flow, directory, platform, seed):
     result = flow.place_and_route(
         "top", directory, platform, seed=seed, stem=f"seed{seed}",
-        # The default placer takes four times as long, and what it gives has wires a third longer:
-        # where it was tried, the router did not come to an end.
         options=(
-            "--placer", "static",
             "--textcfg", f"seed{seed}.config", "--write", f"seed{seed}.routed.json",
         ),
     )  # fmt: skip
