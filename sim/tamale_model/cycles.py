@@ -12,8 +12,9 @@ import dataclasses
 import math
 
 from tamale import isa
-from tamale.gateware.array import FIRST_BEAT, group_latency, group_spacing
+from tamale.gateware.array import FIRST_BEAT, few_tiles, group_latency, group_spacing
 from tamale.gateware.bursts import burst_beats
+from tamale.gateware.interfaces import SCRATCH_LATENCY
 from tamale.gateware.vector.layout import Timing
 from tamale.isa import Bound, Destination, Op, ScalarOp, Source
 
@@ -134,7 +135,7 @@ class _Stream:
 def _vector_cycles(config, op, f, position):
     """Cycles of a vector-unit command."""
     width = config.vu_width
-    fixed, tree = 22, 2 * int(math.log2(width))
+    fixed, tree = Timing.write + 4, 2 * int(math.log2(width))
     n = position + 1 if f.get("bound") == Bound.POSITION else f["n"]
     words = -(-n // width)
     if op is Op.ROPE:
@@ -273,7 +274,7 @@ def _stream_shape(config, op, f, position, slots):
     if f["to_candidates"]:
         drain *= 11 + min(config.tile_rows, config.vu_width)
         least = latency + drain
-    elif f["scaled"] or f["groups"] > 1 or (blocks > 1 and tiles < 8):
+    elif f["scaled"] or f["groups"] > 1 or (blocks > 1 and tiles < few_tiles(config)):
         least = max(least, group_spacing(config))
     beats = blocks * tiles * f["groups"] * group
     walk = {Source.KEYS: 26, Source.VALUES: 30}.get(source, 18)
@@ -289,5 +290,5 @@ def _kvwrite(config, f, begin, memory):
     else:
         beats = pack = f["size"] // config.tile_rows * f["planes"]
     address = max(f["planes"], steps) + 30
-    done = begin + max(address, pack + 1) + 17
+    done = begin + max(address, pack + SCRATCH_LATENCY - 1) + 17
     return done, done + beats * memory.cycles_per_beat + memory.latency + 10

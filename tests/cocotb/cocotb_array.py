@@ -9,7 +9,8 @@ import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 from tamale.config import Config
-from tamale.gateware.interfaces import CandidateLayout, IssueLayout
+from tamale.gateware.array import few_tiles
+from tamale.gateware.interfaces import SCRATCH_LATENCY, CandidateLayout, IssueLayout
 from tamale.isa import Op, Source, encode
 from tamale_model.integer import sat32, scale_to_fixed, scaled_accumulator
 
@@ -195,7 +196,8 @@ class Bench:
         await FallingEdge(dut.clk)
         dut.unit__issue__valid.value = 0
         dut.unit__issue__payload.value = random.getrandbits(200)
-        given, got, pending, asked, cycles, since = 0, [], None, [None, None], 0, 0
+        given, got, pending, cycles, since = 0, [], None, 0, 0
+        asked = [None] * (SCRATCH_LATENCY - 1)
         clipped = False
         self.beat_cycles = []
         while True:
@@ -402,7 +404,8 @@ async def rate(dut):
     assert await measure("whole row", 8, steps=row, planes=1) == max(row, drain)
     scaled = await measure("whole row, scaled", 8, steps=row, planes=1, scaled=1)
     assert scaled <= max(row + CONFIG.scale_beats, drain + 12)
-    assert await measure("values", 8, steps=1, planes=3, source=Source.VALUES) <= max(3, drain)
+    many = few_tiles(CONFIG)
+    assert await measure("values", many, steps=1, planes=3, source=Source.VALUES) <= max(3, drain)
     few = await measure("values, few tiles", 2, steps=1, planes=3, source=Source.VALUES)
     assert few <= drain + 12
     if CONFIG.sparse:
@@ -420,7 +423,7 @@ async def back_to_back(dut):
     rng = bench.rng
     await bench.reset()
     await bench.load(random_codes(rng))
-    for tiles in (1, 2, 3, 5, 7, 8, 9):
+    for tiles in (1, 2, 3, 5, 7, 8, 9, 15, 16, 17):
         for vectors in {1, CONFIG.vectors}:
             fields, issue = command(
                 rng, act=0, steps=1, planes=1 + tiles % 2, groups=1, tiles=tiles, scaled=0, aux=0,

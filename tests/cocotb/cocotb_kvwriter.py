@@ -11,7 +11,13 @@ from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiRamWrite, AxiWriteBus
 from tamale.codes import limit
 from tamale.config import Config
-from tamale.gateware.interfaces import Addresses, Fault, FaultLayout, IssueLayout
+from tamale.gateware.interfaces import (
+    SCRATCH_LATENCY,
+    Addresses,
+    Fault,
+    FaultLayout,
+    IssueLayout,
+)
 from tamale.isa import Kind, Op, encode
 from tamale_model.integer import Scalar, encode_scale, to_digits
 
@@ -147,7 +153,7 @@ class Bench:
     async def scratchpad(self, port):
         dut, width = self.dut, CONFIG.vu_width
         enable, address, data = (getattr(dut, f"{port}__{n}") for n in ("en", "addr", "data"))
-        arriving = [0, 0]
+        arriving = [0] * (SCRATCH_LATENCY - 1)
         while True:
             await RisingEdge(dut.clk)
             data.value = arriving.pop(0)

@@ -10,7 +10,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 from tamale import tables
 from tamale.config import Config
-from tamale.gateware.interfaces import IssueLayout
+from tamale.gateware.interfaces import SCRATCH_LATENCY, IssueLayout
 from tamale.gateware.vector.layout import Timing
 from tamale.isa import Bound, Destination, Function, Op, Reduce, ScalarOp, encode
 from tamale_model import integer
@@ -99,10 +99,10 @@ class Bench:
         dut, raw = self.dut, []
         dut.peek__en.value = 1
         words = -(-count // WIDTH)
-        for i in range(words + 2):
+        for i in range(words + SCRATCH_LATENCY - 1):
             dut.peek__addr.value = start // WIDTH + min(i, words - 1)
             await self.tick()
-            if i >= 2:
+            if i >= SCRATCH_LATENCY - 1:
                 raw.append(int(dut.peek__data.value).to_bytes(4 * WIDTH, "little"))
         dut.peek__en.value = dut.peek__addr.value = 0
         return np.frombuffer(b"".join(raw), dtype="<i4").astype(np.int64)[:count]
@@ -493,7 +493,7 @@ async def cycles(dut):
     bench = await begin(dut)
     await bench.set_scalar(1, 0, Scalar(2**15, 0))
     levels = WIDTH.bit_length() - 1
-    fixed = 22
+    fixed = Timing.write + 4
     fold = 2 * levels
     n = 256
     words = n // WIDTH

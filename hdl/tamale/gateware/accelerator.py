@@ -12,7 +12,13 @@ from tamale.gateware.array import ActivationMemory, TernaryArray
 from tamale.gateware.candidates import Candidates
 from tamale.gateware.counters import Counter, Counters
 from tamale.gateware.dma import StreamChecksum, StreamReader
-from tamale.gateware.interfaces import ADDRESS_BITS, Addresses, Fault, FaultLayout
+from tamale.gateware.interfaces import (
+    ADDRESS_BITS,
+    SCRATCH_LATENCY,
+    Addresses,
+    Fault,
+    FaultLayout,
+)
 from tamale.gateware.jobs import JobQueue
 from tamale.gateware.kvwriter import KVWriter
 from tamale.gateware.loader import Loader
@@ -88,7 +94,7 @@ class Accelerator(wiring.Component):
         m = Module()
         config = self._config
         m.submodules.registers = regs = RegisterFile(self.block)
-        m.submodules.slice = entrance = Slice(self.block.bus_signature(), pause=4)
+        m.submodules.slice = entrance = Slice(self.block.bus_signature(), pause=SCRATCH_LATENCY + 1)
         wiring.connect(m, wiring.flipped(self.bus), entrance.bus)
         wiring.connect(m, entrance.target, regs.bus)
 
@@ -354,10 +360,11 @@ class Accelerator(wiring.Component):
         """OR the ports of the units together; add the processor's reads between jobs."""
         width = self._config.vu_width
         lane_bits = width.bit_length() - 1
-        # The access after the one that sets the index, or reads, comes six cycles later at the
-        # earliest; a write's strobe is a cycle later than a read's.
+        # The access after the one that sets the index, or reads, comes late enough for the word
+        # to be there: the slice pauses. A write's strobe is a cycle later than a read's.
         index = Signal(17)
-        was_read, moved, asked, addressed, arriving, arrived = (Signal() for _ in range(6))
+        was_read, moved = Signal(), Signal()
+        coming = Signal(SCRATCH_LATENCY + 1)
         with m.If(regs.scratch_index.write_strobe):
             m.d.sync += index.eq(regs.scratch_index.value)
         with m.Elif(was_read):
@@ -365,16 +372,13 @@ class Accelerator(wiring.Component):
         m.d.sync += [
             was_read.eq(regs.scratch_value.read_strobe),
             moved.eq(regs.scratch_index.write_strobe | was_read),
-            asked.eq(moved),
-            addressed.eq(asked),
-            arriving.eq(addressed),
-            arrived.eq(arriving),
+            coming.eq(Cat(moved, coming)),
         ]
         # Block RAM is slow, so the word is kept before the element is taken from it.
         word = Signal(32 * width)
-        with m.If(arriving):
+        with m.If(coming[-2]):
             m.d.sync += word.eq(scratchpad.a.data.as_value())
-        with m.If(arrived):
+        with m.If(coming[-1]):
             lane = word.word_select(index[:lane_bits], 32) if lane_bits else word
             m.d.sync += regs.scratch_value.value.eq(lane)
         reads_a = [vector.a, array.scratch_read, writer.a]

@@ -13,7 +13,7 @@ from tamale.gateware.activation import (
     pair_places,
 )
 from tamale.gateware.adders import Counter, Delay, select_add, select_next
-from tamale.gateware.drain import SCALES_WAITING, Drain, LandingLayout
+from tamale.gateware.drain import ADDING_SPACING, SCALES_WAITING, Drain, LandingLayout
 from tamale.gateware.interfaces import CandidateLayout, ScratchRead, ScratchWrite, UnitSignature
 from tamale.gateware.sparse import Gearbox, RowDecoder
 from tamale.gateware.trits import PairDecoder, PairLayout, join_trits
@@ -24,6 +24,7 @@ __all__ = [
     "ActivationRead",
     "TernaryArray",
     "chains_of",
+    "few_tiles",
     "FIRST_BEAT",
     "group_latency",
     "group_spacing",
@@ -63,10 +64,15 @@ def group_latency(config):
 def group_spacing(config):
     """Return the least cycles between two groups that have scales or add to the same words.
 
-    Seven, for reads of the scratchpad do not wait for writes. And of the scales, two for each
-    group, no more may wait than the drain has room for.
+    `ADDING_SPACING`, for reads of the scratchpad do not wait for writes. And of the scales, two for
+    each group, no more may wait than the drain has room for.
     """
-    return max(7, -(-(group_latency(config) + 2) // (SCALES_WAITING // 2 - 1)))
+    return max(ADDING_SPACING, -(-(group_latency(config) + 2) // (SCALES_WAITING // 2 - 1)))
+
+
+def few_tiles(config):
+    """Return the tiles from which on blocks need no spacing to add to the same words."""
+    return 1 << ceil_log2(group_spacing(config))
 
 
 #: Cycles in SETTLE. The vector unit says that it is done when its last codes are on their way to
@@ -268,7 +274,7 @@ class TernaryArray(wiring.Component):
             # as far apart as a drain is long; or a few cycles, where the queue of scales is short
             # or groups, or blocks of few tiles, come back to words that are not written yet.
             busy = Signal(range(longest))
-            few = ~blocks.last & (tiles.size[3:] == 0)
+            few = ~blocks.last & (tiles.size[exact_log2(few_tiles(config)) :] == 0)
             m.d.comb += busy.eq(((vectors + job.aux) << exact_log2(words)) - 1)
             m.d.sync += [
                 job.last.eq(vectors - 1),

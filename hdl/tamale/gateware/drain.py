@@ -6,9 +6,14 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from tamale.gateware.adders import Delay, multiply, select_add, select_next
-from tamale.gateware.interfaces import CandidateLayout, ScratchRead, ScratchWrite
+from tamale.gateware.interfaces import (
+    SCRATCH_LATENCY,
+    CandidateLayout,
+    ScratchRead,
+    ScratchWrite,
+)
 
-__all__ = ["SCALES_WAITING", "Drain", "JobLayout", "LandingLayout"]
+__all__ = ["ADDING_SPACING", "SCALES_WAITING", "Drain", "JobLayout", "LandingLayout"]
 
 #: What holds for a whole command.
 #:   dst, stride     elements of the scratchpad, multiples of vu_width
@@ -39,8 +44,16 @@ _UNITY_EXPONENT = 12
 #: An accumulator of this value gives an auxiliary scale in units of 2**-20 instead of 2**-8.
 _AUX_ACCUMULATOR = 1 << 12
 
-#: Cycles from the choice of a word to its write.
-_STAGES = 9
+#: Cycles from the choice of a word to its write, and to the registers of the sums so far.
+_STAGES, _EARLIER = 9, 7
+
+#: Cycles from the choice of a word to the request for the sum so far, which arrives a cycle before
+#: it is registered.
+_ASK = _EARLIER - 1 - SCRATCH_LATENCY
+
+#: Least cycles between two sets that add to the same words of the scratchpad: the second one asks
+#: for them when the first has written.
+ADDING_SPACING = _STAGES - _ASK + 1
 
 #: Bits of a product's part that a multiplier shifts: unsigned operands of 18 signed bits.
 _PART = 17
@@ -56,8 +69,8 @@ class Drain(wiring.Component):
     leaves per cycle, vector by vector, 9 cycles from choice to write. A set may land in the very
     cycle in which the previous one's last word is chosen (``taken``) or later, never earlier. To
     the candidate lists, a word waits until the one before has left; nothing else makes it wait. Two
-    sets that add to the same scratchpad words must land 5 cycles apart or more: reads do not wait
-    for writes in flight.
+    sets that add to the same scratchpad words must land `ADDING_SPACING` cycles apart or more:
+    reads do not wait for writes in flight.
 
     Multipliers scale, and shift: a product times a power of two is a barrel shifter.
 
@@ -205,22 +218,27 @@ class Drain(wiring.Component):
             m.d.sync += [valid[n + 1].eq(valid[n]), tags[n + 1].eq(tags[n])]
         m.d.comb += quiet.eq(~Cat(valid[1:]).any() & ~sending)
 
-        # The earlier groups' and blocks' sum: asked for in cycle 3, registered in cycle 7. Ports
-        # that do not speak are silent, so these are registers with a reset, not gates.
-        adds = valid[2] & tags[2].add & ~job.to_candidates
+        # The earlier groups' and blocks' sum. Ports that do not speak are silent, so these are
+        # registers with a reset, not gates.
+        asks = _ASK - 1
+        adds = valid[asks] & tags[asks].add & ~job.to_candidates
         m.d.sync += [self.scratch_read.en.eq(adds), self.scratch_read.addr.eq(0)]
         with m.If(adds):
-            m.d.sync += self.scratch_read.addr.eq(tags[2].address)
+            m.d.sync += self.scratch_read.addr.eq(tags[asks].address)
         # What is not wanted is reset, so that a plain or joins the rest: cheaper than multiplexers.
+        # It is known a cycle before, for it goes to many.
+        unwanted, unwanted_partial = Signal(places), Signal()
         earlier = [0] * lanes
+        adding = tags[_EARLIER - 2]
         for place in range(places):
-            here = tags[6].add & ~job.to_candidates
+            here = adding.add & ~job.to_candidates
             if places > 1:
-                here &= tags[6].place == place
+                here &= adding.place == place
+            m.d.sync += unwanted[place].eq(~here)
             for n in range(lanes):
                 part = Signal(32, name=f"earlier{n}_{place}", reset_less=True)
                 m.d.sync += part.eq(self.scratch_read.data[place * lanes + n])
-                with m.If(~here):
+                with m.If(unwanted[place]):
                     m.d.sync += part.eq(0)
                 earlier[n] |= part
         results = [Signal(signed(32), name=f"result{n}") for n in range(lanes)]
@@ -230,6 +248,7 @@ class Drain(wiring.Component):
                 shape=unsigned(32 * lanes), depth=max(config.vectors * words, 2), init=[]
             )
             m.submodules.partial = partial
+            m.d.sync += unwanted_partial.eq(~(adding.add & job.to_candidates))
             partial_write, partial_read = partial.write_port(), partial.read_port()
             m.d.comb += [
                 partial_read.addr.eq(tags[5].vector * words + tags[5].word),
@@ -240,7 +259,7 @@ class Drain(wiring.Component):
             for n in range(lanes):
                 part = Signal(32, name=f"earlier{n}_partial", reset_less=True)
                 m.d.sync += part.eq(partial_read.data.word_select(n, 32))
-                with m.If(~(tags[6].add & job.to_candidates)):
+                with m.If(unwanted_partial):
                     m.d.sync += part.eq(0)
                 earlier[n] |= part
 

@@ -134,8 +134,12 @@ def UnitSignature():
 NO_COLLISIONS = {"no_rw_check": 1}
 
 
+#: Cycles from ``en`` of a read port of the scratchpad to its data.
+SCRATCH_LATENCY = 5
+
+
 def ScratchRead(config):
-    """Read port of the scratchpad, as its user sees it; data three cycles after ``en``.
+    """Read port of the scratchpad, as its user sees it; data `SCRATCH_LATENCY` after ``en``.
 
     ``addr`` counts words of ``vu_width`` elements. Data hold for one cycle only.
     """

@@ -6,7 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from tamale.codes import PLANES_MAX, limit
-from tamale.gateware.interfaces import ScratchRead
+from tamale.gateware.interfaces import SCRATCH_LATENCY, ScratchRead
 from tamale.gateware.trits import TritDecoder, TritEncoder
 from tamale.isa import Kind
 
@@ -49,8 +49,9 @@ class KVPacker(wiring.Component):
     is high, and up to `KVPacker.MARGIN` beats may follow after it fell. KEY reads a word every
     max(1, ceil(vu_width / tile_k)) cycles and pauses one cycle more between planes; VALUE makes a
     beat a cycle where a beat's old bytes and a tile's elements lie in one word each, else it takes
-    a cycle for each word. The first beat of VALUE leaves nine cycles after ``start`` (plus the
-    digit's byte column), that of KEY twelve, plus one for each further word that it needs.
+    a cycle for each word. The first beat of VALUE leaves 8 + `SCRATCH_LATENCY` cycles after
+    ``start`` (plus the digit's byte column), that of KEY 10 + `SCRATCH_LATENCY`, plus one for each
+    further word that it needs.
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ class KVPacker(wiring.Component):
         scales = Signal(32)
         word_shape = unsigned(17 - word_bits)
         base_a, at_a, at_b = Signal(word_shape), Signal(word_shape), Signal(word_shape)
-        plane, left, wait = Signal(3), Signal(10), Signal(range(interval + 15))
+        plane, left, wait = Signal(3), Signal(10), Signal(range(interval + SCRATCH_LATENCY + 10))
         part_a, part_b = Signal(range(tiles_in_word)), Signal(range(beats_in_word))
         read = Signal(range(max(2, reads)))
         read_key, read_value, scale_beat = Signal(), Signal(), Signal()
@@ -210,7 +211,7 @@ class KVPacker(wiring.Component):
                             wait.eq(interval),
                         ]
                         with m.If(final_plane):
-                            m.d.sync += wait.eq(interval + 11)
+                            m.d.sync += wait.eq(interval + 8 + SCRATCH_LATENCY)
                             m.next = "SCALE"
             with m.State("SCALE"):
                 with m.If(wait != 0):
@@ -238,7 +239,7 @@ class KVPacker(wiring.Component):
                             with m.If(part_a == tiles_in_word - 1):
                                 m.d.sync += [part_a.eq(0), at_a.eq(at_a + words_a)]
                             with m.If(left <= rows):
-                                m.d.sync += wait.eq(10)
+                                m.d.sync += wait.eq(8 + SCRATCH_LATENCY)
                                 m.next = "DRAIN"
             with m.State("DRAIN"):
                 m.d.sync += wait.eq(wait - 1)
@@ -259,9 +260,9 @@ class KVPacker(wiring.Component):
                 "beat": range(beats_in_word),
             }
         )
-        asked, addressed, looked, arriving, tag_0, tag_1, tag_2 = (
-            Signal(tag, name=f"tag{i}") for i in range(7)
-        )
+        asked = Signal(tag)
+        coming = [Signal(tag, name=f"coming_{i}") for i in range(SCRATCH_LATENCY)]
+        tag_0, tag_1, tag_2, tag_3 = (Signal(tag, name=f"tag_{i}") for i in range(4))
         m.d.sync += [
             asked.key.eq(read_key),
             asked.value.eq(read_value & (read == reads - 1)),
@@ -270,12 +271,11 @@ class KVPacker(wiring.Component):
             asked.digit.eq(planes - 1 - plane),
             asked.tile.eq(part_a),
             asked.beat.eq(part_b),
-            addressed.eq(asked),
-            looked.eq(addressed),
-            arriving.eq(looked),
-            tag_0.eq(arriving),
+            *(later.eq(tag) for tag, later in zip([asked, *coming], coming, strict=False)),
+            tag_0.eq(coming[-1]),
             tag_1.eq(tag_0),
             tag_2.eq(tag_1),
+            tag_3.eq(tag_2),
         ]
 
         # Stage 1: new values look up their digits, old bytes are kept.
@@ -285,17 +285,18 @@ class KVPacker(wiring.Component):
             init=_digit_rom(),
             attrs={"ram_style": "block"},  # in logic it is eight look-up tables deep
         )
-        old = Signal(config.bus_width)
+        # Data need no reset: what is not asked for goes nowhere.
+        old = Signal(config.bus_width, reset_less=True)
         trits = []
         for lane in range(width):
             port = digits.read_port()
-            element = Signal(8, name=f"element_{lane}")
+            element = Signal(8, name=f"element_{lane}", reset_less=True)
             m.d.sync += element.eq(self.scratch_a.data[lane][:8])
             m.d.comb += port.addr.eq(element)
-            trit = Signal(_TRIT_BITS, name=f"trit_{lane}")
+            trit = Signal(_TRIT_BITS, name=f"trit_{lane}", reset_less=True)
             m.d.sync += trit.eq(port.data.word_select(tag_1.digit, _TRIT_BITS))
             trits.append(trit)
-        old_words = [Signal(32 * width, name=f"old_word_{i}") for i in range(2)]
+        old_words = [Signal(32 * width, name=f"old_word_{i}", reset_less=True) for i in range(2)]
         old_word = old_words[1]
         m.d.sync += [old_words[0].eq(self.scratch_b.data.as_value()), old_word.eq(old_words[0])]
         next_old = Signal.like(old)
@@ -303,7 +304,8 @@ class KVPacker(wiring.Component):
             m.d.comb += next_old.eq(old_word.word_select(tag_1.beat, config.bus_width))
         else:
             m.d.comb += next_old.eq(Cat(old[len(old_word) :], old_word))
-        m.d.sync += old.eq(next_old)
+        old_base = Signal.like(old)
+        m.d.sync += [old.eq(next_old), old_base.eq(old)]
 
         # Stage 2, KEY: a gearbox from words to K steps. It never holds a whole step and a word.
         # How full it will be is known a cycle before the trits are there.
@@ -340,19 +342,20 @@ class KVPacker(wiring.Component):
             m.d.sync += masked.eq(arrived)
 
         # Stage 2, VALUE: the new trit of each row of the tile.
-        row_trits = Signal(_TRIT_BITS * rows)
+        row_trits = Signal(_TRIT_BITS * rows, reset_less=True)
         if words_a == 1:
-            m.d.comb += row_trits.eq(Cat(trits).word_select(tag_2.tile, _TRIT_BITS * rows))
+            m.d.sync += row_trits.eq(Cat(trits).word_select(tag_2.tile, _TRIT_BITS * rows))
         else:
-            before = Signal(_TRIT_BITS * (rows - width))
-            m.d.comb += row_trits.eq(Cat(before, *trits))
-            m.d.sync += before.eq(row_trits[_TRIT_BITS * width :])
+            m.d.sync += row_trits.eq(Cat(row_trits[_TRIT_BITS * width :], *trits))
 
         # Stage 3: bytes. KEY needs an encoder per byte column, VALUE one per row.
         encoders = [TritEncoder(code) for _ in range(max(rows, columns))]
         decoders = []
-        source = Signal(_TRIT_BITS * trits_per_byte * len(encoders))
-        base, strobe = Signal(config.bus_width), Signal(beat_bytes)
+        source = Signal(_TRIT_BITS * trits_per_byte * len(encoders), reset_less=True)
+        base, strobe = (
+            Signal(config.bus_width, reset_less=True),
+            Signal(beat_bytes, reset_less=True),
+        )
         from_key, from_scale, valid = Signal(), Signal(), Signal()
         zeros = Const(code.encode[(0,) * trits_per_byte], 8).replicate(beat_bytes)
         row_strobe = Cat((strobe_row == row).replicate(columns) for row in range(rows))
@@ -361,11 +364,15 @@ class KVPacker(wiring.Component):
         for row in range(rows):
             m.submodules[f"decoder_{row}"] = decoder = TritDecoder(code)
             row_bytes = next_old.word_select(row, 8 * columns)
-            m.d.sync += decoder.byte.eq(row_bytes.word_select(column, 8))
+            old_byte = Signal(8, name=f"old_byte_{row}", reset_less=True)
+            m.d.sync += [
+                old_byte.eq(row_bytes.word_select(column, 8)),
+                decoder.byte.eq(old_byte),
+            ]
             decoders.append(decoder)
 
         m.d.sync += [
-            valid.eq(emit | tag_2.value | scale_beat),
+            valid.eq(emit | tag_3.value | scale_beat),
             from_key.eq(emit),
             from_scale.eq(scale_beat),
         ]
@@ -380,7 +387,7 @@ class KVPacker(wiring.Component):
                 strobe.eq(scale_strobe.word_select(number, beat_bytes)),
             ]
         with m.Else():
-            m.d.sync += [base.eq(Mux(fresh, zeros, old)), strobe.eq(-1)]
+            m.d.sync += [base.eq(Mux(fresh, zeros, old_base)), strobe.eq(-1)]
             for row, decoder in enumerate(decoders):
                 for n in range(trits_per_byte):
                     place = _TRIT_BITS * (row * trits_per_byte + n)

@@ -3,7 +3,7 @@
 import functools
 import operator
 
-from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
@@ -21,13 +21,14 @@ class Scratchpad(wiring.Component):
     """A memory with two read ports and one write port, ``vu_width`` elements a word.
 
     Two copies of the memory are written alike, one for each read port, because block RAM has one
-    read and one write port. A word is read three cycles after ``en`` and holds until three cycles
-    after the next ``en``. A write is seen by reads whose ``en`` comes in a later cycle; what a read
-    of the same word in the same cycle returns is not defined.
+    read and one write port. A word is read `SCRATCH_LATENCY` cycles after ``en`` and holds until as
+    many after the next ``en``. A write is seen by reads whose ``en`` comes in a later cycle; what a
+    read of the same word in the same cycle returns is not defined.
 
-    The memory is cut into banks of a block RAM's depth, so that the choice among them comes behind
-    the block RAMs' output registers: without these they are slow, and they lie far apart. Addresses
-    and what is written have a register on the way there, too.
+    The memory is cut into banks of a block RAM's depth, which lie all over the chip. So there are
+    registers on every leg of the way: where a port comes in, at each bank, behind the block RAMs
+    (their own output registers, without which they are slow), and behind the choice among banks.
+    Those of a bank's addresses change only when it is asked, and so they stay apart.
 
     Parameters
     ----------
@@ -55,44 +56,66 @@ class Scratchpad(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         words = self._config.scratchpad_elements // self._config.vu_width
-        banks = -(-words // _BANK)
+        banks = range(-(-words // _BANK))
         bank_bits = exact_log2(_BANK)
-        write_en, write_addr = Signal.like(self.write.en), Signal.like(self.write.addr)
-        write_data = Signal.like(self.write.data)
+        lanes = range(self._config.vu_width)
+
+        written = Signal.like(self.write.en)
+        write_addr, write_data = Signal.like(self.write.addr), Signal.like(self.write.data)
         m.d.sync += [
-            write_en.eq(self.write.en),
+            written.eq(self.write.en),
             write_addr.eq(self.write.addr),
             write_data.eq(self.write.data),
         ]
+        writes, value = [], Signal.like(write_data, reset_less=True)
+        m.d.sync += value.eq(write_data)
+        for bank in banks:
+            en = Signal.like(written, name=f"write{bank}_en")
+            addr = Signal(bank_bits, name=f"write{bank}_addr", reset_less=True)
+            here = write_addr[bank_bits:] == bank
+            m.d.sync += en.eq(Mux(here, written, 0))
+            with m.If(here & written.any()):
+                m.d.sync += addr.eq(write_addr)
+            writes.append((en, addr))
+
         for name, port in (("a", self.a), ("b", self.b)):
-            en, addr = Signal(name=f"en_{name}"), Signal.like(port.addr, name=f"addr_{name}")
+            en, addr = Signal(name=f"{name}_en"), Signal.like(port.addr, name=f"{name}_addr")
             m.d.sync += [en.eq(port.en), addr.eq(port.addr)]
-            # One bit for each bank, beside the word and beside the output register.
-            asked, chosen = Signal(banks, name=f"asked_{name}"), Signal(banks, name=f"from_{name}")
-            here = Cat(addr[bank_bits:] == bank for bank in range(banks))
-            with m.If(en):
-                m.d.sync += asked.eq(here)
-            m.d.sync += chosen.eq(asked)
-            # A memory per element: enables of a whole memory are what every synthesis tool infers.
-            for lane in range(self._config.vu_width):
-                found = []
-                for bank in range(banks):
+            asked = Signal(len(banks), name=f"{name}_asked")
+            m.d.sync += asked.eq(Cat(en & (addr[bank_bits:] == bank) for bank in banks))
+            # Whose the last word is, beside the block RAM and beside its output register.
+            latched, chosen = Signal.like(asked, name=f"{name}_latched"), Signal.like(asked)
+            with m.If(asked.any()):
+                m.d.sync += latched.eq(asked)
+            m.d.sync += chosen.eq(latched)
+            found = [[] for _ in lanes]
+            for bank in banks:
+                here = Signal(bank_bits, name=f"{name}{bank}_addr", reset_less=True)
+                with m.If(en & (addr[bank_bits:] == bank)):
+                    m.d.sync += here.eq(addr)
+                # A memory per element: enables of a whole memory are what every synthesis tool
+                # infers.
+                for lane in lanes:
+                    label = f"{name}{lane}_{bank}"
                     depth = min(_BANK, words - bank * _BANK)
                     memory = Memory(shape=signed(32), depth=depth, init=[], attrs=NO_COLLISIONS)
-                    m.submodules[f"{name}{lane}_{bank}"] = memory
+                    m.submodules[label] = memory
                     read, write = memory.read_port(domain="comb"), memory.write_port()
-                    written = write_addr[bank_bits:] == bank
-                    word = Signal(signed(32), name=f"{name}{lane}_{bank}_word", reset_less=True)
-                    output = Signal(signed(32), name=f"{name}{lane}_{bank}_output", reset_less=True)
-                    with m.If(en & here[bank]):
-                        m.d.sync += word.eq(read.data)
+                    word = Signal(signed(32), name=f"{label}_word", reset_less=True)
+                    output = Signal(signed(32), name=f"{label}_output", reset_less=True)
+                    write_en, write_at = writes[bank]
                     m.d.comb += [
-                        read.addr.eq(addr),
-                        write.en.eq(write_en[lane] & written),
-                        write.addr.eq(write_addr),
-                        write.data.eq(write_data[lane]),
+                        read.addr.eq(here),
+                        write.en.eq(write_en[lane]),
+                        write.addr.eq(write_at),
+                        write.data.eq(value[lane]),
                     ]
+                    with m.If(asked[bank]):
+                        m.d.sync += word.eq(read.data)
                     m.d.sync += output.eq(word)
-                    found.append(output & chosen[bank].replicate(32).as_signed())
-                m.d.comb += port.data[lane].eq(functools.reduce(operator.or_, found))
+                    found[lane].append(output & chosen[bank].replicate(32).as_signed())
+            for lane in lanes:
+                element = Signal(signed(32), name=f"{name}{lane}_data", reset_less=True)
+                m.d.sync += element.eq(functools.reduce(operator.or_, found[lane]))
+                m.d.comb += port.data[lane].eq(element)
         return m

@@ -6,6 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from tamale import tables
+from tamale.gateware.vector.layout import Data
 
 __all__ = ["Exponential"]
 
@@ -39,7 +40,7 @@ class Exponential(wiring.Component):
         m = Module()
         bits, sigmoid = tables.EXP2_FRACTION_BITS, self.sigmoid
         sigmoid_bits = bits + tables.SIGMOID_RANGE_BITS
-        z = Signal(bits + 5)
+        z = Data(bits + 5)
         m.d.sync += z.eq(self.value)
         with m.If((self.value[bits + 5 :] != 0) | (sigmoid & self.value[sigmoid_bits])):
             m.d.sync += z.eq(~0)
@@ -66,11 +67,11 @@ class Exponential(wiring.Component):
         table = memory.read_port()
         m.d.comb += table.addr.eq(row)
 
-        starts = [Signal(17, name=f"start{i}") for i in range(2)]
-        rests = [Signal(low, name=f"rest{i}") for i in range(2)]
-        places = [Signal(5, name=f"places{i}") for i in range(4)]
-        delta, fall = Signal(11), Signal(low + 11)
-        power, shifted = Signal(17), Signal(17)
+        starts = [Data(17, name=f"start{i}") for i in range(2)]
+        rests = [Data(low, name=f"rest{i}") for i in range(2)]
+        places = [Data(5, name=f"places{i}") for i in range(4)]
+        delta, fall = Data(11), Data(low + 11)
+        power, shifted = Data(17), Data(17)
         m.d.sync += [
             rests[0].eq(fraction),
             places[0].eq(z[bits:]),

@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from tamale.gateware.vector.exponential import Exponential
-from tamale.gateware.vector.layout import ControlLayout
+from tamale.gateware.vector.layout import ControlLayout, Data
 
 __all__ = ["Lane"]
 
@@ -79,9 +79,9 @@ class Lane(wiring.Component):
     def _factor(self, m):
         """Choose the factor; four registers from operand b's arrival."""
         control = self.control
-        b, coarse, fine = Signal(signed(32)), Signal(26), Signal(signed(19))
-        sign, beyond = Signal(2), Signal(2)
-        rounded, factor = Signal(signed(19)), Signal(signed(18))
+        b, coarse, fine = Data(signed(32)), Data(26), Data(signed(19))
+        sign, beyond = Data(2), Data(2)
+        rounded, factor = Signal(signed(19)), Data(signed(18))
         clip = Signal()
         m.d.sync += [
             b.eq(self.b),
@@ -108,8 +108,8 @@ class Lane(wiring.Component):
     def _multiply(self, m, factor):
         """Multiply, and combine with the product before; three registers."""
         # In halves, each of which fits a multiplier of 18 x 18 bits.
-        low, high = Signal(signed(34)), Signal(signed(34))
-        product, kept, total = Signal(signed(50)), Signal(signed(50)), Signal(signed(51))
+        low, high = Data(signed(34)), Data(signed(34))
+        product, kept, total = Data(signed(50)), Data(signed(50)), Data(signed(51))
         m.d.sync += [
             low.eq(Cat(self.a[:16], 0).as_signed() * factor),
             high.eq(self.a[16:].as_signed() * factor),
@@ -129,9 +129,9 @@ class Lane(wiring.Component):
     def _shift(self, m, total):
         """Shift right and clip to 32 bits; four registers. Returns the value and what rounds it."""
         shift = self.control.shift
-        coarse, middle, fine = Signal(48), Signal(36), Signal(33)
-        sign, beyond = Signal(3), Signal(3)
-        product, half = Signal(signed(32)), Signal()
+        coarse, middle, fine = Data(48), Data(36), Data(33)
+        sign, beyond = Data(3), Data(3)
+        product, half = Data(signed(32)), Data()
         m.d.sync += [
             coarse.eq((total << 1) >> Cat(C(0, 4), shift[4:])),
             middle.eq(coarse >> Cat(C(0, 2), shift[2:4])),
@@ -150,7 +150,7 @@ class Lane(wiring.Component):
 
     def _add(self, m, product, half):
         """Round and add; one register."""
-        total, carry = Signal(signed(33)), Signal()
+        total, carry = Data(signed(33)), Signal()
         m.d.comb += carry.eq(half | self.carry)
         m.d.sync += total.eq(
             (Cat(carry, product).as_signed() + Cat(carry, self.addend).as_signed()) >> 1
@@ -160,7 +160,7 @@ class Lane(wiring.Component):
     def _clip(self, m, total, exponential):
         """Clip to 32 bits or to the limit; two registers."""
         limit = self.control.limit
-        kept, clip, limited = Signal(signed(32)), Signal(), Signal()
+        kept, clip, limited = Data(signed(32)), Data(), Data()
         low, high = total[:7], total[7:32]
         m.d.comb += self.clip_sum.eq(total[32] ^ total[31])
         m.d.sync += [

@@ -1,16 +1,22 @@
 """What travels through the vector unit's pipeline, and in which cycle each part of it is.
 
-An *item* is one word on its way from the scratchpad to the scratchpad. An item that leaves the
-sequencer's register in cycle 0 is multiplied in cycles 5 and 6, shifted in 8 to 10, added in cycle
-12 and written in cycle 16.
+An *item* is one word on its way from the scratchpad to the scratchpad, through the stages of
+`Timing`.
 """
 
-from amaranth.hdl import unsigned
+import functools
+
+from amaranth.hdl import Signal, unsigned
 from amaranth.lib import data
 
+from tamale.gateware.interfaces import SCRATCH_LATENCY
 from tamale.isa import Destination, Reduce
 
-__all__ = ["ControlLayout", "ItemLayout", "Timing", "log2_width"]
+__all__ = ["ControlLayout", "Data", "ItemLayout", "Timing", "log2_width"]
+
+#: A register of the pipeline's data. A reset need not reach it: what is in it when a reset begins
+#: leaves the pipeline with no item that would write it.
+Data = functools.partial(Signal, reset_less=True)
 
 
 def log2_width(config):
@@ -23,18 +29,18 @@ class Timing:
 
     read_factor = 0  #: operand b is addressed as a factor
     read_a = 1  #: operand a is addressed
-    prepare = 5  #: operand a is at hand
-    factor = 6  #: factor is rounded and clipped
-    multiply = 7  #: both operands are at the multiplier
-    combine = 9  #: product is added to the product before it
-    read_addend = 9  #: operand b is addressed as an addend
-    product = 13  #: shifted product is clipped; the addend is at hand
-    add = 14  #: addend is added
-    sum = 15  #: sum is clipped
-    result = 17  #: result is reduced
-    write = 18  #: result is on its way to the scratchpad or to activation memory
-    complement = 20  #: result of SIGMOID is mirrored for elements that are not negative
-    exponential = 23  #: result of EXP is reduced; it is written one cycle later
+    prepare = read_a + SCRATCH_LATENCY + 1  #: operand a is at hand
+    factor = read_factor + SCRATCH_LATENCY + 3  #: factor is rounded and clipped
+    multiply = factor + 1  #: both operands are at the multiplier
+    combine = multiply + 2  #: product is added to the product before it
+    product = combine + 4  #: shifted product is clipped; the addend is at hand
+    read_addend = product - SCRATCH_LATENCY - 1  #: operand b is addressed as an addend
+    add = product + 1  #: addend is added
+    sum = add + 1  #: sum is clipped
+    result = sum + 2  #: result is reduced
+    write = result + 1  #: result is on its way to the scratchpad or to activation memory
+    complement = write + 2  #: result of SIGMOID is mirrored for elements that are not negative
+    exponential = complement + 3  #: result of EXP is reduced; it is written one cycle later
 
 
 def ItemLayout(config):

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from tamale.gateware.vector.layout import ControlLayout, log2_width
+from tamale.gateware.vector.layout import ControlLayout, Data, log2_width
 
 __all__ = ["Operands"]
 
@@ -28,7 +28,7 @@ class Operands(wiring.Component):
     control : In(ControlLayout)
     peak : In(signed(32))
     word_a, word_b : In(data.ArrayLayout(signed(32), vu_width))
-        From the scratchpad: a three cycles after ``Timing.read_a``, b three after its read.
+        From the scratchpad: each `SCRATCH_LATENCY` after its read.
     pairs_a : In(log2 vu_width)
         Bit j, in cycle ``Timing.prepare``: elements 2**j apart make pairs.
     add, subtract : In(1), pairs_b : In(log2 vu_width)
@@ -64,9 +64,9 @@ class Operands(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        base = Signal(signed(32))
-        a = [Signal(signed(32), name=f"a{i}") for i in range(self._width)]
-        b = [Signal(signed(32), name=f"b{i}") for i in range(self._width)]
+        base = Data(signed(32))
+        a = [Data(signed(32), name=f"a{i}") for i in range(self._width)]
+        b = [Data(signed(32), name=f"b{i}") for i in range(self._width)]
         # The peak is older than a command by far, so that the register costs no time.
         m.d.sync += base.eq(Mux(self.control.sigmoid, 0, self.peak))
         for i in range(self._width):
@@ -87,8 +87,8 @@ class Operands(wiring.Component):
         return value
 
     def _prepare(self, m, word, i, base):
-        value = Signal(signed(32), name=f"value{i}")
-        distance = Signal(signed(33), name=f"distance{i}")
+        value = Data(signed(32), name=f"value{i}")
+        distance = Data(signed(33), name=f"distance{i}")
         m.d.sync += [
             value.eq(self._pair(word, self.pairs_a, i, lambda i, stride: i & ~stride)),
             distance.eq(base - word[i]),
@@ -108,7 +108,7 @@ class Operands(wiring.Component):
             ),
         ]
         chosen = Mux(near, distance[:31], value[:31])
-        prepared = Signal(signed(32), name=f"prepared{i}")
+        prepared = Data(signed(32), name=f"prepared{i}")
         m.d.sync += [
             prepared[:31].eq(Mux(constant, near.replicate(31), chosen)),
             prepared[31].eq(~near & ~constant & value[-1]),
@@ -122,7 +122,7 @@ class Operands(wiring.Component):
             self.subtract
             | Cat(self.pairs_b[level] for level in range(self._levels) if i >> level & 1).any()
         )
-        addend = Signal(signed(32), name=f"addend{i}")
+        addend = Data(signed(32), name=f"addend{i}")
         m.d.sync += [self.carry[i].eq(minus), addend.eq(value ^ minus.replicate(32))]
         with m.If(~self.add):
             m.d.sync += addend.eq(0)

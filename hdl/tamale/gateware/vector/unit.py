@@ -28,12 +28,13 @@ class VectorUnit(wiring.Component):
     - VEC, EXP: ceil(n / w) words; VEC to activation memory then zeros the rest of the last
       K step, in at least one cycle;
     - HADAMARD: ceil(n / w) words for each doubling of the block (in any case once), with a cycle
-      between passes, which begin no sooner than 16 cycles after each other; one more cycle if w = 1
-      and the block is larger;
+      between passes, which begin no sooner than ``Timing.write`` cycles after each other; one more
+      cycle if w = 1 and the block is larger;
     - ROPE: 2 n / w.
 
     The fixed time, from the cycle in which the issue is first valid to the one in which
-    ``unit.done_valid`` is high, is 20 cycles; 2 log2(w) more with a reduction, and 6 more for EXP.
+    ``unit.done_valid`` is high, is ``Timing.write`` + 4 cycles; 2 log2(w) more with a reduction,
+    and 6 more for EXP.
 
     Operands lie at multiples of w elements; heads of ROPE are multiples of 2 w elements and not
     longer than n; n of HADAMARD is a multiple of the block; K steps are up to the configuration's
