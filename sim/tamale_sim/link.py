@@ -126,7 +126,8 @@ class ProcessLink:
     def close(self):
         if self._control is None:
             return
-        if self.alive:
+        # Whether it still runs or has just halted: nobody has read its last words yet.
+        if not self._process.stderr.closed:
             try:
                 _, errors = self._process.communicate(timeout=60)
                 with contextlib.suppress(ValueError, IndexError):
