@@ -97,8 +97,13 @@ class Sequencer(wiring.Component):
         width = config.vu_width
         payload = self.issue.payload
         field = self._fields(m)
-        op = field["op"]
-        is_hadamard, is_rope, is_exp = op == Op.HADAMARD, op == Op.ROPE, op == Op.EXP
+        op = payload.command[:4]
+        is_hadamard, is_rope, is_exp = Signal(), Signal(), Signal()
+        m.d.sync += [
+            is_hadamard.eq(op == Op.HADAMARD),
+            is_rope.eq(op == Op.ROPE),
+            is_exp.eq(op == Op.EXP),
+        ]
 
         item = Signal.like(self.item)
         m.d.sync += self.item.eq(item)  # zero unless a state below sends one
@@ -110,6 +115,10 @@ class Sequencer(wiring.Component):
         # Prepared while the command waits, used in the next cycle.
         shift_sum, pre_sum = Signal(signed(13)), Signal(signed(13))
         p, q = Signal(ScalarLayout), Signal(ScalarLayout)
+        # Of what shifts are made of, what the command wants.
+        m_exponent, x_exponent, b_exponent = (
+            Signal.like(p.exponent, name=f"{name}_exponent") for name in "mxb"
+        )
         n, left = Signal(15), Signal(15)
         word_a, word_b, word_dst = (Signal.like(self.item.a) for _ in range(3))
         step, offset = Signal.like(self.item.step), Signal.like(self.item.offset)
@@ -170,6 +179,9 @@ class Sequencer(wiring.Component):
                 m.d.sync += enough.eq(1)
                 m.next = "SETUP"
                 m.d.sync += [
+                    m_exponent.eq(Mux(field["by_m"] | is_exp, p.exponent, 0)),
+                    x_exponent.eq(Mux(field["by_x"], q.exponent, 0)),
+                    b_exponent.eq(Mux(field["b_by_x"], q.exponent, 0)),
                     n.eq(Mux(field["bound"] == Bound.POSITION, payload.position + 1, field["n"])),
                     word_a.eq(base("a")),
                     word_b.eq(base("b")),
@@ -188,12 +200,8 @@ class Sequencer(wiring.Component):
                     self.control.sigmoid.eq(field["function"]),
                     self.control.relu.eq(field["relu"]),
                     self.control.by_vector.eq(field["by_vector"] | is_rope),
-                    shift_sum.eq(
-                        field["shift"]
-                        - Mux(field["by_m"] | is_exp, p.exponent, 0)
-                        + Mux(field["by_x"], q.exponent, 0)
-                    ),
-                    pre_sum.eq(field["b_shift"] + Mux(field["b_by_x"], q.exponent, 0)),
+                    shift_sum.eq(field["shift"] - m_exponent + x_exponent),
+                    pre_sum.eq(field["b_shift"] + b_exponent),
                     self.control.factor.eq(Mux(is_hadamard, 1, p.mantissa)),
                     self.control.limited.eq(field["planes"] != 0),
                     self.control.limit.eq(plane_limits[field["planes"]]),
