@@ -25,7 +25,7 @@ from .top import BoardDesign
 __all__ = ["Build", "build", "synthesise"]
 
 #: Raise this when the way of building changes.
-_RECIPE = 3
+_RECIPE = 4
 
 #: What synthesises, routes and packs for a family of FPGAs; others are only estimated.
 _FLOWS = {"ecp5": ecp5}

