@@ -39,6 +39,10 @@ def show_counters(design):
     ]
     for cell in hidden:
         cell["type"] = "CCU2C"
+        # nextpnr wants to see the ends of chains, too.
+        for pin, way in (("CIN", "input"), ("COUT", "output")):
+            cell["connections"].setdefault(pin, ["x"])
+            cell["port_directions"].setdefault(pin, way)
     design["modules"].pop(_HIDDEN, None)
     return len(hidden)
 

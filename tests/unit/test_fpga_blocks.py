@@ -78,7 +78,10 @@ def test_counters_are_hidden_from_the_mapper():
     text = "".join(f"  cell {cell}\n" for cell in cells)
     hidden = carry.hide_counters(text)
     assert hidden == text.replace("CCU2C \\step", "TAMALE_COUNTER \\step")
-    cells = {"a": {"type": "TAMALE_COUNTER"}, "b": {"type": "LUT4"}}
+    pins = {"connections": {"CIN": [5]}, "port_directions": {"CIN": "input"}}
+    cells = {"a": {"type": "TAMALE_COUNTER", **pins}, "b": {"type": "LUT4"}}
     design = {"modules": {"top": {"cells": cells}, "TAMALE_COUNTER": {"cells": {}}}}
     assert carry.show_counters(design) == 1
     assert cells["a"]["type"] == "CCU2C" and list(design["modules"]) == ["top"]
+    assert cells["a"]["connections"] == {"CIN": [5], "COUT": ["x"]}
+    assert cells["a"]["port_directions"] == {"CIN": "input", "COUT": "output"}
