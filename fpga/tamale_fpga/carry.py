@@ -21,12 +21,12 @@ endmodule
 
 
 def hide_counters(text):
-    """Return RTLIL whose counters' carry cells are boxes that Yosys knows nothing of.
+    """Return RTLIL whose counters' carry cells are boxes that Yosys knows nothing of; and how many.
 
     Yosys' mapper looks into carry cells, and by chance it takes the sums of counters for constants
     and drops them, with registers in its view always. The cause is not found.
     """
-    return _COUNTER.sub(rf"\1\\{_HIDDEN}\2", text)
+    return _COUNTER.subn(rf"\1\\{_HIDDEN}\2", text)
 
 
 def show_counters(design):

