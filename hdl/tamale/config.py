@@ -290,6 +290,17 @@ class Config:
         """Beats of the 16-bit scales of one tile's rows."""
         return -(-2 * self.tile_rows // self.beat_bytes)
 
+    @property
+    def scale_share(self):
+        """Groups in a row whose scales one beat holds, where no auxiliary scales are among them."""
+        return max(1, self.beat_bytes // (2 * self.tile_rows))
+
+    def scale_beats_of(self, groups, aux=False):
+        """Return the beats of the scales of so many groups of tiles in a row."""
+        if aux:
+            return 2 * groups * self.scale_beats
+        return -(-groups // self.scale_share) * self.scale_beats
+
     @cached_property
     def act_steps(self):
         """K steps of activation memory.

@@ -33,7 +33,7 @@ __all__ = [
 MAGIC = 0x4C4D4154  # "TAML"
 
 #: Changes with every incompatible change of header, layout or commands.
-VERSION = 2
+VERSION = 3
 
 HEADER_BYTES = 1024
 ALIGNMENT = 64

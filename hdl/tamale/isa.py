@@ -203,7 +203,9 @@ _LAYOUT = {
     #       column j
     #       acc[row, vector] += trit * activation[vector][step]    (acc * 3 first at a new plane)
     #   After the last plane of a group, if `scaled`: ceil(2 * tile_rows / beat_bytes) beats of
-    #   16-bit scales (and as many again of auxiliary scales if `aux`), row 0 first.
+    #   16-bit scales (and as many again of auxiliary scales if `aux`), row 0 first. Where a beat
+    #   has room for several groups' (`Config.scale_share`) and there are no auxiliary ones, it
+    #   holds those of the next groups of the command too, which come without.
     # Activation K step: act + (block * groups + group) * steps + step. Results: element dst + row
     # of the scratchpad, plus vector * vector_stride (slot_stride if vectors_slot), added up over
     # groups and blocks; aux scales to dst + n * vector_stride + row. to_candidates: to the

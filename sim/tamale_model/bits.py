@@ -82,9 +82,9 @@ def measure(config, *, group_size=0, geometry=GEOMETRY, sparse=False):
         values = np.broadcast_to(np.int8(0), (rows, k))
         ones = np.broadcast_to(np.float32(1), (rows, groups))
         packed = packing.describe(config, Linear(values, 1, 1.0, ones, group_size), sparse=sparse)
-        group_beats = packed.beats + packed.scaled * config.scale_beats
+        sets = packed.tiles * packed.groups
         weights += rows * k
-        beats += packed.tiles * packed.groups * group_beats
+        beats += sets * packed.beats + config.scale_beats_of(sets)
         scales += 16 * rows * groups
     code = (config.sparse if sparse else config.trit_code).bits_per_trit
     return Bits(

@@ -253,10 +253,10 @@ def _stream_shape(config, op, f, position, slots):
     if op is Op.LOAD:
         elements = config.beat_bytes >> f["format"]
         words = max(1, elements / config.vu_width)
-        return f["beats"], 10 + 4 * products.get(source, 0), words + 1, 3
+        return f["beats"], 11 + 4 * products.get(source, 0), words + 1, 3
     if op is Op.SLOAD:
         beats = -(-4 * f["count"] // config.beat_bytes)
-        return beats, 10 + 4 * products.get(source, 0), config.beat_bytes // 4 + 1, 3
+        return beats, 11 + 4 * products.get(source, 0), config.beat_bytes // 4 + 1, 3
     vectors = slots if f["vectors_slot"] else f["vectors"]
     tiles, blocks = f["tiles"], 1
     if source is Source.KEYS:
@@ -267,8 +267,10 @@ def _stream_shape(config, op, f, position, slots):
     steps = trits = f["planes"] * f["steps"]
     if f["sparse"]:
         trits = config.gearing.beats(f["steps"])
-    scales = f["scaled"] * (1 + f["aux"]) * config.scale_beats
-    group = trits + scales
+    sets = blocks * tiles * f["groups"]
+    beats = sets * trits
+    if f["scaled"]:
+        beats += config.scale_beats_of(sets, f["aux"])
     drain = (vectors + f["aux"]) * max(1, config.tile_rows // config.vu_width)
     latency, least = group_latency(config), drain
     if f["to_candidates"]:
@@ -276,9 +278,10 @@ def _stream_shape(config, op, f, position, slots):
         least = latency + drain
     elif f["scaled"] or f["groups"] > 1 or (blocks > 1 and tiles < few_tiles(config)):
         least = max(least, group_spacing(config))
-    beats = blocks * tiles * f["groups"] * group
-    walk = {Source.KEYS: 26, Source.VALUES: 30}.get(source, 18)
-    return beats, walk, max(steps + scales, least) / group, 1 + latency + drain + 10
+    walk = {Source.KEYS: 27, Source.VALUES: 31}.get(source, 19)
+    # Groups that bring scales take longer, but the array waits for those that do not.
+    cycles = max(sets * (steps - trits) + beats, sets * least)
+    return beats, walk, cycles / beats, 1 + latency + drain + 10
 
 
 def _kvwrite(config, f, begin, memory):

@@ -131,7 +131,7 @@ def traffic(config, skeleton, plans, positions):
         beats += tiles * packed.beats
         code = config.sparse if sparse else config.trit_code
         code_bits += linear.shape[0] * linear.shape[1] * packed.planes * code.bits_per_trit
-        scales += tiles * packed.scaled * config.scale_beats
+        scales += config.scale_beats_of(tiles) if packed.scaled else 0
         scale_bits += 16 * linear.scales.size if packed.scaled else 32
         trits += linear.shape[0] * linear.shape[1] * packed.planes
     vectors = sum(2 * len(gain) for gain in skeleton.norms[0].values() if gain is not None)
@@ -139,14 +139,15 @@ def traffic(config, skeleton, plans, positions):
         vectors += 4 * matrix.shape[0] if matrix.bias is not None else 0
         vectors += 2 * matrix.shape[1] if matrix.norm is not None else 0
     rows = -(-graph.vocabulary // config.tile_rows)
-    head = config.head_planes * -(-graph.hidden // config.tile_k) + config.scale_beats
+    head = rows * config.head_planes * -(-graph.hidden // config.tile_k)
+    head += config.scale_beats_of(rows)
     code = code_bits / trits
     moved = 8 * config.beat_bytes * (beats + scales) / trits
     return Traffic(
         weights=graph.layers * beats * config.beat_bytes,
         scales=graph.layers * scales * config.beat_bytes,
         vectors=graph.layers * vectors + 2 * graph.hidden,
-        head=rows * head * config.beat_bytes,
+        head=head * config.beat_bytes,
         cache=cache_bytes(config, graph, positions),
         code_bits=code,
         scale_bits=scale_bits / trits,

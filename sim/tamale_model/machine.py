@@ -16,7 +16,9 @@ from tamale.config import Config
 from tamale_model import integer
 from tamale_model.packing import encode_trits
 
-__all__ = ["Addresses", "Job", "Machine", "Slot", "decode_sparse", "decode_tiles"]
+__all__ = [
+    "Addresses", "Job", "Machine", "Slot", "decode_sparse", "decode_tiles", "split_scales",
+]  # fmt: skip
 
 _CACHED_WEIGHTS = 128 << 20
 
@@ -83,6 +85,39 @@ def decode_tiles(config, beats, tiles, groups, planes, steps):
         value = value * 3 + trits[:, :, plane]
     value = value.transpose(0, 3, 1, 2, 4, 5)  # tiles rows groups steps columns trits
     return value.reshape(tiles * rows, groups, steps * config.tile_k)
+
+
+def split_scales(config, data, groups, body, extra):
+    """Take the beats of trits and the scales of groups in a row apart.
+
+    Parameters
+    ----------
+    config : Config
+    data : uint8 array
+        What lies in memory.
+    groups : int
+    body : int
+        Beats of a group's trits.
+    extra : int
+        0 without scales, 1 with them, 2 with auxiliary ones.
+
+    Returns
+    -------
+    uint8 array [groups, body, beat_bytes]
+    uint16 array [groups, extra, tile_rows]
+    """
+    beats = data.reshape(-1, config.beat_bytes)
+    share, size = config.scale_share, 2 * config.tile_rows
+    if extra != 1 or share == 1:
+        beats = beats.reshape(groups, body + extra * config.scale_beats, config.beat_bytes)
+        scales = beats[:, body:].reshape(groups, extra, -1)[..., :size]
+        return beats[:, :body], np.ascontiguousarray(scales).view("<u2")
+    number = np.arange(groups)
+    # Before group n lie the beats of scales of ceil(n / share) groups.
+    first = number * body + -(-number // share)
+    shared = beats[first[::share] + body].reshape(-1, size)[:groups]
+    scales = np.ascontiguousarray(shared).view("<u2").reshape(groups, 1, config.tile_rows)
+    return beats[first[:, None] + np.arange(body)], scales
 
 
 def decode_sparse(config, beats, tiles, groups, steps):
@@ -263,15 +298,14 @@ class Machine:
             self.set_scalar(rd + i, integer.Scalar.from_word(int(word)))
 
     def _weights_at(self, address, length, tiles, groups, planes, steps, extra, sparse, immutable):
-        """Return float matrix [groups, tile_k * steps, rows], scales [rows, groups, 1 + aux]."""
+        """Return float matrix [groups, tile_k * steps, rows], scales [rows, groups, extra]."""
         key = (address, tiles, groups, planes, steps, extra, sparse)
         if immutable and key in self._weights:
             return self._weights[key]
         config = self.config
         body = self._trit_beats(planes, steps, sparse)
-        beats = self._read(address, length).reshape(
-            tiles, groups, body + extra * config.scale_beats, config.beat_bytes
-        )
+        beats, tail = split_scales(config, self._read(address, length), tiles * groups, body, extra)
+        beats = beats.reshape(tiles, groups, body, config.beat_bytes)
         if sparse:
             values = decode_sparse(config, beats, tiles, groups, steps)
         else:
@@ -283,8 +317,7 @@ class Machine:
         )
         scales = None
         if extra:
-            tail = beats[:, :, body:].reshape(tiles, groups, extra, -1)
-            scales = np.ascontiguousarray(tail[..., : 2 * config.tile_rows]).view("<u2")
+            scales = tail.reshape(tiles, groups, extra, config.tile_rows)
             scales = scales.transpose(0, 3, 1, 2).reshape(tiles * config.tile_rows, groups, extra)
         if immutable and self._cached + matrix.size <= _CACHED_WEIGHTS:
             self._cached += matrix.size
@@ -309,8 +342,10 @@ class Machine:
         if source == isa.Source.VALUES:
             blocks = slot.position // config.tile_k + 1
         extra = scaled * (1 + aux)
-        body = self._trit_beats(planes, steps, sparse) + extra * config.scale_beats
-        length = blocks * tiles * groups * body * config.beat_bytes
+        body = self._trit_beats(planes, steps, sparse)
+        sets = blocks * tiles * groups
+        length = sets * body + (config.scale_beats_of(sets, aux) if scaled else 0)
+        length *= config.beat_bytes
         address = self._address(source, head, length)
         # Blocks of values are further groups along K whose results add up.
         matrix, scales = self._weights_at(

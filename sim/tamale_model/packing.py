@@ -20,6 +20,7 @@ __all__ = [
     "pack_scalars",
     "quantise_rows",
     "row_pieces",
+    "rows_multiple",
     "row_scales",
     "to_digits",
 ]
@@ -159,7 +160,8 @@ def pack(config, linear, packed):
     """
     rows, k = linear.shape
     values = np.asarray(linear.values)
-    rows_together = max(1, _PIECE // (k * packed.planes) // config.tile_rows) * config.tile_rows
+    multiple = rows_multiple(config)
+    rows_together = max(1, _PIECE // (k * packed.planes) // multiple) * multiple
     for first in range(0, rows, rows_together):
         part = slice(first, first + rows_together)
         scales = None
@@ -169,7 +171,7 @@ def pack(config, linear, packed):
 
 
 def pack_rows(config, values, scales, packed, group_size=0):
-    """Return the bytes of some rows of a matrix; all but the last rows come in whole tiles.
+    """Return the bytes of some rows of a matrix, all but the last a `rows_multiple`.
 
     Parameters
     ----------
@@ -206,14 +208,42 @@ def pack_rows(config, values, scales, packed, group_size=0):
         # unit * 256 is the real value of code value 1.
         codes = np.zeros((tiles * config.tile_rows, packed.groups), dtype="<u2")
         codes[:rows] = integer.encode_scales(scales / (packed.unit * 256))
-        tail = np.zeros(
-            (tiles, packed.groups, config.scale_beats * config.beat_bytes), dtype=np.uint8
-        )
         lines = codes.reshape(tiles, config.tile_rows, packed.groups).transpose(0, 2, 1)
-        tail[:, :, : 2 * config.tile_rows] = np.ascontiguousarray(lines).view(np.uint8)
-        tail = tail.reshape(tiles, packed.groups, config.scale_beats, config.beat_bytes)
-        body = np.concatenate([body, tail], axis=2)
+        body = _with_scales(config, body.reshape(-1, *body.shape[2:]), lines)
     return np.ascontiguousarray(body).tobytes()
+
+
+def rows_multiple(config):
+    """Return the rows of which a matrix may be cut into multiples, whatever its groups are."""
+    return config.tile_rows * config.scale_share
+
+
+def _with_scales(config, body, scales):
+    """Return uint8 [beats, beat_bytes]: groups with their scales.
+
+    Parameters
+    ----------
+    body : uint8 array [groups of tiles in a row, beats, beat_bytes]
+    scales : "<u2" array [tiles, groups of a tile, tile_rows]
+    """
+    count, beats, _ = body.shape
+    lines = np.ascontiguousarray(scales).reshape(count, config.tile_rows)
+    share = config.scale_share
+    # What shares a beat lies side by side; where nothing does, a group's scales fill whole beats.
+    size = config.scale_beats * config.beat_bytes
+    tails = np.zeros((-(-count // share), size), dtype=np.uint8)
+    raw = lines.view(np.uint8).reshape(count, 2 * config.tile_rows)
+    for place in range(share):
+        part = raw[place::share]
+        tails[: len(part), place * raw.shape[1] :][:, : raw.shape[1]] = part
+    tails = tails.reshape(-1, config.beat_bytes)
+    group = np.arange(count)
+    before = -(-group // share) * config.scale_beats
+    result = np.empty((count * beats + len(tails), config.beat_bytes), dtype=np.uint8)
+    result[(group * beats + before)[:, None] + np.arange(beats)] = body
+    ends = (group * beats + before)[::share] + beats
+    result[(ends[:, None] + np.arange(config.scale_beats)).ravel()] = tails
+    return result
 
 
 def _beats(config, padded, packed, tiles):

@@ -26,6 +26,16 @@ def group_beats(fields):
     return fields["planes"] * fields["steps"]
 
 
+def scale_beats(fields, number):
+    """Beats of scales behind a group."""
+    if not fields["scaled"]:
+        return 0
+    count, room = -(-2 * CONFIG.tile_rows // CONFIG.beat_bytes), CONFIG.bus_width // 16
+    if fields["aux"]:
+        return 2 * count
+    return 0 if number % max(1, room // CONFIG.tile_rows) else count
+
+
 def sparse_steps(fields, beats):
     """Trits [steps, rows, tile_k] of a group in the sparse code."""
     gearing, steps = CONFIG.gearing, fields["steps"]
@@ -66,10 +76,18 @@ def matvec(fields, issue, beats, activations, scratch):
     def at_limit(values):
         return bool(np.isin(values, (-(2**31), 2**31 - 1)).any())
 
+    left = []  # of a beat with the scales of several groups
+
     def scales():
-        count = -(-2 * rows // bus_bytes)
-        raw = b"".join(int(next(beats)).to_bytes(bus_bytes, "little") for _ in range(count))
-        return np.frombuffer(raw, "<u2")[:rows].astype(np.int64)
+        if not left:
+            count = -(-2 * rows // bus_bytes)
+            raw = b"".join(int(next(beats)).to_bytes(bus_bytes, "little") for _ in range(count))
+            left.extend(np.frombuffer(raw, "<u2").astype(np.int64))
+        result = np.array(left[:rows])
+        del left[: len(left) if fields["aux"] else rows]
+        if len(left) < rows:
+            left.clear()
+        return result
 
     for block in range(blocks):
         for tile in range(tiles):
@@ -125,9 +143,8 @@ def beats_of(fields, issue, rng, kind, codes):
         tiles = issue["position"] // CONFIG.tile_rows + 1
     if fields["source"] == Source.VALUES:
         blocks = issue["blocks"] + 1
-    scale_beats = CONFIG.scale_beats * (1 + fields["aux"]) if fields["scaled"] else 0
     result = []
-    for _ in range(tiles * blocks * fields["groups"]):
+    for number in range(tiles * blocks * fields["groups"]):
         for _ in range(group_beats(fields)):
             if kind is None or fields.get("sparse"):
                 raw = rng.integers(0, 256, CONFIG.beat_bytes, dtype=np.uint8).tobytes()
@@ -135,7 +152,7 @@ def beats_of(fields, issue, rng, kind, codes):
                 code = CONFIG.trit_code
                 raw = bytes([code.encode[(kind,) * code.trits_per_byte]]) * CONFIG.beat_bytes
             result.append(int.from_bytes(raw, "little"))
-        for _ in range(scale_beats):
+        for _ in range(scale_beats(fields, number)):
             raw = rng.choice(codes, CONFIG.beat_bytes // 2).astype("<u2").tobytes()
             result.append(int.from_bytes(raw, "little"))
     return result
@@ -471,13 +488,13 @@ async def rounds_to_the_limit(dut):
     scale = (22 << 11) + 3855 - 2048
     # One group alone, and one after its opposite: what went too far would come back one off.
     for signs, wanted in (((1,), 2**31 - 1), ((-1,), -(2**31) + 1), ((-1, 1), 0)):
-        beats = []
-        for sign in signs:
+        beats, scaled = [], {"scaled": 1, "aux": 0}
+        for group, sign in enumerate(signs):
             for row in (sign * weights).reshape(-1, CONFIG.tile_columns, code.trits_per_byte):
                 raw = bytes(code.encode[tuple(int(t) for t in trits)] for trits in row)
                 beats.append(int.from_bytes(raw * CONFIG.tile_rows, "little"))
             raw = np.full(CONFIG.beat_bytes // 2, scale).astype("<u2").tobytes()
-            beats += [int.from_bytes(raw, "little")] * CONFIG.scale_beats
+            beats += [int.from_bytes(raw, "little")] * scale_beats(scaled, group)
         fields, issue = command(
             rng, act=0, steps=steps, planes=5, tiles=1, scaled=1, aux=0, vectors_slot=0,
             vectors=CONFIG.vectors, to_candidates=0, source=Source.LINEAR, sparse=0,
@@ -495,7 +512,6 @@ async def late_scales(dut):
     rng = bench.rng
     await bench.reset()
     await bench.load(random_codes(rng))
-    scale_beats = CONFIG.scale_beats
     for aux in (0, 1):
         for to_candidates in (0, 1):
             fields, issue = command(
@@ -504,6 +520,9 @@ async def late_scales(dut):
             )  # fmt: skip
             usual = (rng.integers(6, 18, 500) << 11) + rng.integers(0, 2048, 500)
             beats = beats_of(fields, issue, rng, None, usual)
-            group = 4 + scale_beats * (1 + aux)
-            late = {4, 2 * group, 3 * group + 4, 5 * group + group - 1}
+            # The first beat of scales, the trits behind them, ...
+            starts = [0]
+            for number in range(9):
+                starts.append(starts[-1] + 4 + scale_beats(fields, number))
+            late = {4, starts[2], starts[3] + 4, starts[6] - 1}
             await bench.run(fields, issue, beats, late=late)

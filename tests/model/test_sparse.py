@@ -7,7 +7,7 @@ from tamale import isa
 from tamale.config import Config
 from tamale.image import ImageError
 from tamale_model import imagefile, packing
-from tamale_model.machine import decode_sparse
+from tamale_model.machine import decode_sparse, split_scales
 from tamale_model.model import LINEARS, Linear
 
 DENSE = Config(
@@ -27,9 +27,9 @@ def test_round_trip(rows, k, group_size, changes):
     )
     packed = packing.describe(config, linear, sparse=True)
     data = b"".join(packing.pack(config, linear, packed))
-    beats = np.frombuffer(data, np.uint8).reshape(
-        packed.tiles, packed.groups, packed.beats + config.scale_beats, config.beat_bytes
-    )
+    sets = packed.tiles * packed.groups
+    beats, _ = split_scales(config, np.frombuffer(data, np.uint8), sets, packed.beats, 1)
+    beats = beats.reshape(packed.tiles, packed.groups, packed.beats, config.beat_bytes)
     values = decode_sparse(config, beats, packed.tiles, packed.groups, packed.steps)
     size = group_size or k
     got = values[:rows, :, :size].reshape(rows, -1)

@@ -1,6 +1,6 @@
 """The ternary array: MATVEC of the command format, a beat of trits per cycle."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
@@ -349,6 +349,15 @@ class TernaryArray(wiring.Component):
         with m.If(closing):
             m.d.sync += [pause.eq(spacing), over.eq(spacing == 0), waiting.eq(0)]
 
+        # Scales come in a beat of their own, or are there since one of the groups before.
+        fetch, turn = Signal(), Signal(range(max(config.scale_share, 2)))
+        with m.If(_Phase.SETUP.now(phase)):
+            m.d.sync += [fetch.eq(scaled), turn.eq(0)]
+        if config.scale_share > 1:
+            with m.If(taking & group_end):
+                following = scaled & (aux | (turn == config.scale_share - 1))
+                m.d.sync += [turn.eq(turn + 1), fetch.eq(following)]
+
         # `finishing` outlives the counters, which go on with the last beat of trits.
         finishing = Signal()
         again, back = Signal(), Signal()
@@ -372,11 +381,11 @@ class TernaryArray(wiring.Component):
             with m.If(group_end):
                 m.d.sync += [
                     outstanding.eq(1),
-                    waiting.eq(scaled),
+                    waiting.eq(fetch),
                     finishing.eq(all_done),
                     phase.eq(
                         Mux(
-                            scaled,
+                            fetch,
                             _Phase.SCALES,
                             Mux(all_done, _Phase.FLUSH, _Phase.WEIGHTS),
                         )
@@ -389,29 +398,38 @@ class TernaryArray(wiring.Component):
                         blocks.advance()
                         m.d.sync += block_base.eq(following)
 
-        scales_done = self._collect_scales(m, drain, phase, aux, next_phase)
-        m.d.comb += closing.eq((taking & group_end & ~scaled) | scales_done)
+        kept = taking & group_end & ~fetch
+        scales_done = self._collect_scales(m, drain, phase, aux, next_phase, kept & scaled, turn)
+        m.d.comb += closing.eq(kept | scales_done)
 
         m.d.comb += self.unit.done_valid.eq(_Phase.FLUSH.now(phase) & (drain.finished | nothing))
         with m.If(self.unit.done_valid):
             m.d.sync += phase.eq(_Phase.IDLE)
         return step, address, waiting, trits, sparse
 
-    def _collect_scales(self, m, drain, phase, aux, next_phase):
-        """Give the scales to the drain; return whether this beat is the last one of a group's."""
-        config = self.config
+    def _collect_scales(self, m, drain, phase, aux, next_phase, kept, turn):
+        """Give the scales to the drain; return whether this beat is the last one of a group's.
+
+        Those of a group that ends in this cycle with ``kept`` are number ``turn`` of the last beat.
+        """
+        config, width = self.config, len(drain.scales)
         index, done = Signal(range(max(config.scale_beats, 2))), Signal()
         auxiliary = _Phase.AUX.now(phase)
         here = _Phase.SCALES.now(phase) | auxiliary
+        # Auxiliary scales are dropped on the way to the candidate lists.
+        fresh = self.beat & here & (~auxiliary | drain.job.aux)
+        scales = self.i.payload[:width]
+        if config.scale_share > 1:
+            rest = Signal(config.bus_width - width, name="kept_scales", reset_less=True)
+            with m.If(here):
+                m.d.sync += rest.eq(self.i.payload[width:])
+            parts = [rest.word_select(n, width) for n in range(config.scale_share - 1)]
+            scales = Mux(here, scales, Array([parts[0], *parts])[turn])
         # From registers: the drain comes to a group's scales long after it has got them.
-        m.d.sync += [
-            drain.scales.eq(self.i.payload),
-            # Auxiliary scales are dropped on the way to the candidate lists.
-            drain.scales_valid.eq(self.beat & here & (~auxiliary | drain.job.aux)),
-        ]
-        m.d.comb += [
-            done.eq(self.beat & here & (index == config.scale_beats - 1) & (auxiliary | ~aux)),
-        ]
+        m.d.sync += [drain.scales.eq(scales), drain.scales_valid.eq(fresh | kept)]
+        m.d.comb += done.eq(
+            self.beat & here & (index == config.scale_beats - 1) & (auxiliary | ~aux)
+        )
         with m.If(self.beat & here):
             m.d.sync += index.eq(index + 1)
             with m.If(index == config.scale_beats - 1):

@@ -92,9 +92,9 @@ class Drain(wiring.Component):
         Where the set stands in the command.
     accumulators : In(ArrayLayout(ArrayLayout(signed, tile_rows), vectors))
         The finished sums.
-    scales : In(bus_width), scales_valid : In(1)
-        A beat of 16-bit floats; those of a set, then its auxiliary ones if they are drained. They
-        come before the set lands and at most `SCALES_WAITING` wait.
+    scales : In(min(bus_width, 16 * tile_rows)), scales_valid : In(1)
+        16-bit floats; those of a set, perhaps in several beats, then its auxiliary ones if they are
+        drained. They come before the set lands and at most `SCALES_WAITING` wait.
     taken : Out(1)
         The last word of the set is chosen in this cycle.
     finished : Out(1)
@@ -120,7 +120,7 @@ class Drain(wiring.Component):
                 "land": In(1),
                 "landing": In(LandingLayout),
                 "accumulators": In(data.ArrayLayout(row, config.vectors)),
-                "scales": In(config.bus_width),
+                "scales": In(min(config.bus_width, 16 * config.tile_rows)),
                 "scales_valid": In(1),
                 "taken": Out(1),
                 "finished": Out(1),
@@ -310,15 +310,14 @@ class Drain(wiring.Component):
     def _scales(self, m, lanes, words, word, used, is_aux):
         """Return the 16-bit scale of each lane for the word that is chosen; ``used`` ends a set."""
         config, job = self.config, self.job
-        beat, beats = config.bus_width, config.scale_beats
-        width = min(beat, 16 * config.tile_rows)
+        width, beats = len(self.scales), config.scale_beats
         queue = memory.Memory(shape=unsigned(width * beats), depth=SCALES_WAITING, init=[])
         m.submodules.queue = queue
         write = queue.write_port(granularity=width)
         read = queue.read_port(domain="comb")
         part = Signal(range(max(beats, 2)))
         m.d.comb += [
-            write.data.eq(self.scales[:width].replicate(beats)),
+            write.data.eq(self.scales.replicate(beats)),
             write.en.eq(Cat(self.scales_valid & (part == n) for n in range(beats))),
         ]
         with m.If(self.scales_valid):

@@ -132,6 +132,8 @@ class StreamWalker(wiring.Component):
             ends.eq(op == Op.END),
         ]
         source, head, fence = Signal(3), Signal(8), Signal()
+        # Beats are counted in parts of which a group has one for its scales, until ROUND.
+        share_shift = exact_log2(config.scale_share)
         offset, beats = Signal(14), Signal(ADDRESS_BITS)
         words_a_beat = config.beat_bytes // 4
         rows_shift = config.tile_rows.bit_length() - 1
@@ -149,19 +151,17 @@ class StreamWalker(wiring.Component):
                         0 if case is Op.MATVEC else field(command, case, "offset")
                     )
                     if case is Op.LOAD:
-                        m.d.sync += beats.eq(field(command, case, "beats"))
+                        m.d.sync += beats.eq(field(command, case, "beats") << share_shift)
                     elif case is Op.SLOAD:
                         count = field(command, case, "count")
-                        m.d.sync += beats.eq(
-                            (count + words_a_beat - 1) >> words_a_beat.bit_length() - 1
-                        )
+                        whole = (count + words_a_beat - 1) >> words_a_beat.bit_length() - 1
+                        m.d.sync += beats.eq(whole << share_shift)
                     else:
                         aux = field(command, case, "aux")
                         scaled = field(command, case, "scaled")
-                        m.d.sync += beats.eq(
-                            body
-                            + Mux(scaled, Mux(aux, 2 * config.scale_beats, config.scale_beats), 0)
-                        )
+                        alone = 2 * config.scale_beats << share_shift
+                        scales = Mux(scaled, Mux(aux, alone, config.scale_beats), 0)
+                        m.d.sync += beats.eq((body << share_shift) + scales)
 
         # Products, one after another: (what it adds to or replaces, operands, whether it is
         # needed).
@@ -191,7 +191,12 @@ class StreamWalker(wiring.Component):
             (length, length, field(command, Op.MATVEC, "groups"), matvec),
             (length, length, tiles, matvec),
             # A block's length is known by now; LOAD asks for one block, MATVEC for all.
-            (address, length << beat_shift, entry.blocks, source == Source.VALUE_BLOCK),
+            (
+                address,
+                (length >> share_shift) << beat_shift,
+                entry.blocks,
+                source == Source.VALUE_BLOCK,
+            ),
             (length, length, all_blocks, matvec & (source == Source.VALUES)),
         ]
         # What is left to do, and of it the next one alone.
@@ -265,7 +270,7 @@ class StreamWalker(wiring.Component):
             with m.State("OPERANDS"):
                 m.next = "PRODUCT"
                 with m.If(todo == 0):
-                    m.next = "OFFSET"
+                    m.next = "ROUND"
                 for i, (_, a, b, _) in enumerate(products):
                     with m.If(turn[i]):
                         m.d.sync += [left.eq(a), right.eq(b)]
@@ -281,7 +286,10 @@ class StreamWalker(wiring.Component):
                         m.d.sync += target.eq(added)
                 m.next = "OPERANDS"
                 with m.If(todo == turn):
-                    m.next = "OFFSET"
+                    m.next = "ROUND"
+            with m.State("ROUND"):
+                m.d.sync += length.eq((length + config.scale_share - 1) >> share_shift)
+                m.next = "OFFSET"
             with m.State("OFFSET"):
                 m.d.sync += address.eq(address + (offset << beat_shift))
                 with m.If(source == Source.LINEAR):

@@ -57,7 +57,7 @@ FIELD_DOCS = {
     "steps": "K steps of a group",
     "vectors": "activation vectors",
     "vectors_slot": "one vector per active slot instead, `slot_stride` apart",
-    "scaled": "scales follow each group",
+    "scaled": "scales follow each group, or as many as share a beat",
     "sparse": "trits are in the sparse code",
     "aux": "auxiliary scales follow the scales",
     "to_candidates": "results go to the candidate lists",

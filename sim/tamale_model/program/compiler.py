@@ -239,7 +239,8 @@ class Compiler:
 
     def _head_pieces(self):
         packed = self._head_packed
-        for _, rows in packing.row_pieces(self.model.head, self.config.tile_rows):
+        multiple = packing.rows_multiple(self.config)
+        for _, rows in packing.row_pieces(self.model.head, multiple):
             values, scales = packing.quantise_rows(rows, packed.planes)
             yield packing.pack_rows(self.config, values, scales[:, None].astype(np.float64), packed)
 

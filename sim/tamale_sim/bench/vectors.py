@@ -38,7 +38,7 @@ def measure(config, progress=None):
     cycles, least = {}, {}
     for rows, k in _MATRICES:
         tiles = -(-rows // config.tile_rows)
-        beats = tiles * (-(-k // config.tile_k) + config.scale_beats)
+        beats = tiles * -(-k // config.tile_k) + config.scale_beats_of(tiles)
         least[str(k)] = (beats - 1) * gap + 1
         for count in COUNTS:
             if progress:
