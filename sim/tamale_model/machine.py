@@ -110,7 +110,8 @@ def split_scales(config, data, groups, body, extra):
     share, size = config.scale_share, 2 * config.tile_rows
     if extra != 1 or share == 1:
         beats = beats.reshape(groups, body + extra * config.scale_beats, config.beat_bytes)
-        scales = beats[:, body:].reshape(groups, extra, -1)[..., :size]
+        width = config.scale_beats * config.beat_bytes
+        scales = beats[:, body:].reshape(groups, extra, width)[..., :size]
         return beats[:, :body], np.ascontiguousarray(scales).view("<u2")
     number = np.arange(groups)
     # Before group n lie the beats of scales of ceil(n / share) groups.

@@ -649,7 +649,7 @@ def test_overhead_per_command():
     gaps = [(b[0], b[1] - a[1] - 10) for a, b in zip(sent, sent[1:], strict=False)]
     assert gaps == [("loader", 3)] * 3 + [("scalar", 4)] * 4 + [("array", 3)] * 3
     walker = [b - a for a, b in zip(taken, taken[1:], strict=False)]
-    assert walker[:3] == [9] * 3 and walker[-2:] == [16] * 2
+    assert walker[:3] == [10] * 3 and walker[-2:] == [17] * 2
 
 
 @pytest.mark.gates("counters")

@@ -200,12 +200,17 @@ class TernaryArray(wiring.Component):
 
         phase = Signal(_Phase, init=_Phase.IDLE)
         step = Signal(_StepLayout)
-        # Steps and blocks are bounded by activation memory: they visit a step of it at most once.
+        # Activation memory's regions bound them; a region is visited at most once.
         bound = config.act_steps.bit_length()
+        step_bits, block_bits = (
+            max(2, (-(-size // config.tile_k)).bit_length())
+            for size in (max(config.max_k, 256), config.max_context)
+        )
         steps, planes, groups, tiles, blocks = (
             Counter(m, platform, name, width)
             for name, width in (
-                ("step", bound), ("plane", 3), ("group", 8), ("tile", 16), ("block", bound),
+                ("step", step_bits), ("plane", 3), ("group", 8), ("tile", 16),
+                ("block", block_bits),
             )
         )  # fmt: skip
 
@@ -229,8 +234,9 @@ class TernaryArray(wiring.Component):
             m, platform, keys, position, field("tiles"), 16, carry=keys, name="tile_count"
         )
         block_count = select_next(
-            m, platform, values, issue.blocks, Const(0), bound, carry=Const(1), name="block_count"
-        )
+            m, platform, values, issue.blocks, Const(0), block_bits, carry=Const(1),
+            name="block_count",
+        )  # fmt: skip
         depth = field("planes")
         if config.sparse:
             depth = Mux(field("sparse"), 1, depth)

@@ -12,6 +12,7 @@ from tamale.gateware.interfaces import (
     ScratchRead,
     ScratchWrite,
 )
+from tamale.isa import FIELDS, Op
 
 __all__ = ["ADDING_SPACING", "SCALES_WAITING", "Drain", "JobLayout", "LandingLayout"]
 
@@ -343,7 +344,8 @@ class Drain(wiring.Component):
         word = Signal(range(words)) if words > 1 else Const(0)
         payload = self.candidates.payload
         row_bits = exact_log2(config.tile_rows)
-        tile = Signal(20 - row_bits)
+        # As many as MATVEC can have.
+        tile = Signal(min(len(payload.row) - row_bits, FIELDS[Op.MATVEC]["tiles"][1]))
         m.d.comb += [
             self.candidates.valid.eq(sending),
             payload.value.eq(queue[0]),

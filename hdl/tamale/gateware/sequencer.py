@@ -48,11 +48,11 @@ class StreamWalker(wiring.Component):
     """Emits one descriptor for each LOAD, SLOAD and MATVEC, in program order.
 
     Addresses and lengths are those of `tamale.isa.Source`. There is one multiplier, of four cycles
-    a product. From one descriptor to the next pass 9 cycles without products (LOAD and SLOAD of the
-    sweep), else 8 and 4 for each product: EMBEDDING and ROPE 1, KEYS and VALUES 2, VALUE_BLOCK 3; 2
-    more for MATVEC, 3 more for MATVEC of VALUES. Commands between without descriptors take 4 cycles
-    each. A command without beats emits nothing. A ``fence`` holds the descriptor back until every
-    KVWRITE that the walker has passed is complete.
+    a product. From one descriptor to the next pass 10 cycles without products (LOAD and SLOAD of
+    the sweep), else 9 and 4 for each product: EMBEDDING and ROPE 1, KEYS and VALUES 2, VALUE_BLOCK
+    3; 2 more for MATVEC, 3 more for MATVEC of VALUES. Commands between without descriptors take 4
+    cycles each. A command without beats emits nothing. A ``fence`` holds the descriptor back until
+    every KVWRITE that the walker has passed is complete.
 
     Parameters
     ----------
