@@ -52,8 +52,8 @@ class Next(wiring.Component):
 class Loop(wiring.Component):
     """A counter with its ports."""
 
-    def __init__(self, width):
-        self._width = width
+    def __init__(self, width, further):
+        self._width, self._further = width, further
         super().__init__(
             {
                 "load": In(1), "size": In(width), "advance": In(1),
@@ -63,7 +63,7 @@ class Loop(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        counter = Counter(m, platform, "loop", self._width)
+        counter = Counter(m, platform, "loop", self._width, further=self._further)
         with m.If(self.load):
             counter.load(self.size)
         with m.Elif(self.advance):
@@ -191,13 +191,13 @@ def test_next(width):
     simulator.run()
 
 
-def play(component, simulator):
+def play(component, simulator, further):
     """Run loops of a counter with pauses; loops may be left before their end."""
     rng, width = random.Random(11), len(component.size)
 
     async def bench(ctx):
         for size in [*range(1, 6), 2**width - 1, *(rng.randrange(1, 1 << width) for _ in range(6))]:
-            ctx.set(component.size, size)
+            ctx.set(component.size, size - further)
             ctx.set(component.load, 1)
             await ctx.tick()
             ctx.set(component.load, 0)
@@ -217,10 +217,11 @@ def play(component, simulator):
 
 
 @pytest.mark.gates("adders")
+@pytest.mark.parametrize("further", [False, True])
 @pytest.mark.parametrize("width", [3, 6])
-def test_counter(width):
-    dut = Loop(width)
-    play(dut, Simulator(dut))
+def test_counter(width, further):
+    dut = Loop(width, further)
+    play(dut, Simulator(dut), further)
 
 
 def test_targets():

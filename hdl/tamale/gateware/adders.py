@@ -141,27 +141,36 @@ class Counter:
         Their name.
     width : int
         Bits of ``size``, 2 or more.
+    further : bool
+        ``size`` is the passes after the first one.
     """
 
-    def __init__(self, m, platform, name, width):
+    def __init__(self, m, platform, name, width, *, further=False):
         self._m = m
         self.size = Signal(width, name=name + "_size")
         #: The current pass is the last one; the first one.
         self.last, self.first = Signal(name=name + "_last"), Signal(name=name + "_first")
         # Passes that are left after the current one, negated.
         count = Signal(width, name=name + "_count")
-        # Its successor: one more, or 1 - size.
+        # Its successor: one more, or 1 - passes.
         self._next, self._ends = Signal(width, name=name + "_next"), Signal(name=name + "_ends")
         # One enable for all who advance it: Yosys finds no other.
         self._advances = Signal(name=name + "_advances")
         with m.If(self._advances):
             m.d.sync += [self.first.eq(self.last), count.eq(self._next), self.last.eq(self._ends)]
         if not uses_carry_cells(platform):
-            total = Mux(self.last, self.size ^ (2**width - 1), count) + 1 + self.last
-            m.d.comb += Cat(self._next, self._ends).eq(total)
+            total = Mux(self.last, self.size ^ (2**width - 1), count) + 1
+            m.d.comb += Cat(self._next, self._ends).eq(total if further else total + self.last)
             return
         # Bit 0 is odd or even whatever is added above it: 1, or 2 = 1 + 1.
-        halves = [((self.last, count[0], Const(1), Const(1)), _INJECT_EITHER)]
+        if further:
+            carry = Signal(name=name + "_carry")
+            m.d.comb += carry.eq(Mux(self.last, ~self.size[0], count[0]))
+            halves = [((carry, Const(1), Const(1), Const(1)), _INJECT)]
+            lowest = ~carry
+        else:
+            halves = [((self.last, count[0], Const(1), Const(1)), _INJECT_EITHER)]
+            lowest = ~Mux(self.last, self.size[0], count[0])
         halves += [
             ((self.size[n], count[n], Const(1), self.last), _CHOOSE_INVERSE)
             for n in range(1, width)
@@ -169,12 +178,12 @@ class Counter:
         halves.append(((Const(0),) * 4, _PASS))
         sums = _chain(m, halves, name + "_sum")
         m.d.comb += [
-            self._next.eq(Cat(~Mux(self.last, self.size[0], count[0]), sums[1:width])),
+            self._next.eq(Cat(lowest, sums[1:width])),
             self._ends.eq(sums[width]),
         ]
 
     def load(self, size):
-        """Take the number of passes, 1 or more; `advance` in a later cycle starts the loop."""
+        """Take the number of passes, see ``size``; `advance` in a later cycle starts the loop."""
         self._m.d.sync += [self.size.eq(size), self.last.eq(1)]
 
     def advance(self):

@@ -206,13 +206,16 @@ class TernaryArray(wiring.Component):
             max(2, (-(-size // config.tile_k)).bit_length())
             for size in (max(config.max_k, 256), config.max_context)
         )
-        steps, planes, groups, tiles, blocks = (
+        steps, planes, groups, tiles = (
             Counter(m, platform, name, width)
             for name, width in (
-                ("step", step_bits), ("plane", 3), ("group", 8), ("tile", 16),
-                ("block", block_bits),
+                ("step", step_bits),
+                ("plane", 3),
+                ("group", step_bits),
+                ("tile", 16),
             )
-        )  # fmt: skip
+        )
+        blocks = Counter(m, platform, "block", block_bits, further=True)
 
         # Cycles from the issue to the first beat, so that no path crosses both of these.
         vectors, empty, nothing = Signal(range(config.vectors + 1)), Signal(), Signal()
@@ -233,10 +236,6 @@ class TernaryArray(wiring.Component):
         tile_count = select_next(
             m, platform, keys, position, field("tiles"), 16, carry=keys, name="tile_count"
         )
-        block_count = select_next(
-            m, platform, values, issue.blocks, Const(0), block_bits, carry=Const(1),
-            name="block_count",
-        )  # fmt: skip
         depth = field("planes")
         if config.sparse:
             depth = Mux(field("sparse"), 1, depth)
@@ -264,7 +263,9 @@ class TernaryArray(wiring.Component):
             planes.load(depth)
             groups.load(field("groups"))
             tiles.load(tile_count)
-            blocks.load(block_count)
+            blocks.load(issue.blocks)
+            with m.If(~values):
+                blocks.load(0)
             m.d.sync += settle.eq(_SETTLE_CYCLES - 1)
             with m.If(self.unit.issue.valid):
                 m.d.sync += phase.eq(_Phase.SETTLE)
