@@ -60,6 +60,10 @@ class Config:
         int32 elements of the scratchpad.
     program_commands : int
         Commands of program memory.
+    program_width : int
+        Bits of it that are read per cycle: 128, a command, from a copy for each of its two readers;
+        or 32 from one memory of two ports, a third of the block RAM for three more cycles a
+        command.
     fifo_beats : int
         Depth of the stream FIFO between DMA and array; a power of two.
     max_outstanding : int
@@ -110,6 +114,7 @@ class Config:
     vu_width: int = 4
     scratchpad_elements: int = 32768
     program_commands: int = 512
+    program_width: int = 128
     fifo_beats: int = 2048
     max_outstanding: int = 4
     candidates: int = 32
@@ -177,6 +182,7 @@ class Config:
             "use 1024 to 131072 elements, a multiple of vu_width",
         )
         require("program_commands", 16 <= self.program_commands <= 4096, "use 16 to 4096")
+        require("program_width", self.program_width in (32, 128), "use 32 or 128 bits")
         require(
             "fifo_beats",
             _power_of_two(self.fifo_beats) and self.fifo_beats >= 64,

@@ -181,6 +181,8 @@ def predict(config, program, job, memory=None):
     pending = 0.0  # when the last reduction is in its register
     head_from = None
     total = 0
+    # Commands that are read in pieces come later.
+    later = isa.COMMAND_BITS // config.program_width - 1
     pc, start, index, last = 0, [0, 0], [0, 0], [0, 0]
     while True:
         op, f = commands[pc]
@@ -189,8 +191,8 @@ def predict(config, program, job, memory=None):
         if op is Op.END:
             break
         if op in (Op.LOOP, Op.NEXT, Op.SKIP_UNLESS_HEAD):
-            stream.walker += _WALK
-            fetched += _PREFETCH_LOOP
+            stream.walker += _WALK + later
+            fetched += _PREFETCH_LOOP + later
             if op is Op.LOOP:
                 level = f["level"]
                 start[level], index[level] = pc, 0
@@ -212,7 +214,7 @@ def predict(config, program, job, memory=None):
         )
         if op not in (Op.LOAD, Op.MATVEC, Op.ROPE):
             begin = max(begin, pending)
-        fetched = begin + _PREFETCH
+        fetched = begin + _PREFETCH + later
         if op in (Op.LOAD, Op.SLOAD, Op.MATVEC):
             beats, walk, rate, tail = _stream_shape(config, op, f, slot.position, len(job.slots))
             stream.request(walk, written if f["fence"] else 0.0)

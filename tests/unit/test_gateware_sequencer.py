@@ -27,6 +27,9 @@ CONFIGS = {
     "narrow": configuration.Config(
         vectors=3, max_context=300, program_commands=64, max_k=256, scratchpad_elements=4096
     ),
+    "pieces": configuration.Config(
+        vectors=2, max_context=300, program_commands=70, program_width=32, max_k=256
+    ),
     "wide": configuration.Config(
         bus_width=128,
         tile_rows=8,
@@ -359,6 +362,8 @@ BUGS = [
     (program, "enumerate((count, self.slots))", "enumerate((self.slots, count))"),
     (program, "indices[1].eq(Mux(last, 0,", "indices[1].eq(Mux(0, 0,"),
     (program, "with m.If(self.want_head):", "with m.If(~self.want_head):"),
+    (program, "piece == pieces - 1", "piece == pieces - 2"),
+    (program, "[piece.eq(piece + 1), coming.eq(1)]", "[piece.eq(piece + 1), coming.eq(piece > 0)]"),
     (jobs, "factor, shift = division(", "factor, shift = 1, 1 #"),
     (jobs, "taker.want_head).eq(heads[count[:index]])", "taker.want_head).eq(heads[0])"),
     (sequencer, "all_blocks.eq(entry.blocks + 1)", "all_blocks.eq(entry.blocks)"),
@@ -389,8 +394,8 @@ def test_deliberate_bugs_are_seen(bug, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "TIMEOUT", 4000)
     with pytest.raises((AssertionError, TimeoutError)):
         for seed in range(4):
-            check_random_program("narrow", seed)
-            check_random_program("wide", seed)
+            for name in CONFIGS:
+                check_random_program(name, seed)
 
 
 def check_random_program(name, seed):
@@ -472,8 +477,7 @@ def check_random_program(name, seed):
     assert order == len(log["kv_done"])
 
 
-def run_to_fault(program, *, slots=((1, 2, 0),), cycles=600):
-    config = CONFIGS["narrow"]
+def run_to_fault(program, *, slots=((1, 2, 0),), cycles=600, config=CONFIGS["narrow"]):
     bench = Bench(config)
     simulator = Simulator(bench)
     simulator.add_clock(1e-6)
@@ -503,9 +507,11 @@ def test_unknown_operation_is_a_fault():
 
 
 @pytest.mark.gates("walker", "executor", "queue")
-def test_leaving_the_program_is_a_fault():
-    depth = CONFIGS["narrow"].program_commands
-    found, log = run_to_fault([encode(Op.SCALAR)] * depth, cycles=3000)
+@pytest.mark.parametrize("name", ["narrow", "pieces"])
+def test_leaving_the_program_is_a_fault(name):
+    config = CONFIGS[name]
+    depth = config.program_commands
+    found, log = run_to_fault([encode(Op.SCALAR)] * depth, cycles=3000, config=config)
     assert found == {"walker": (Fault.BAD_PROGRAM, depth), "executor": (Fault.BAD_PROGRAM, depth)}
     assert len(log["issues"]) == depth
     # SKIP falls through where the head is wanted, so this one ends well.

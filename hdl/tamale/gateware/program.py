@@ -5,12 +5,12 @@ same
 commands in the same order, each at its own time.
 """
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from tamale.gateware.interfaces import Fault
+from tamale.gateware.interfaces import NO_COLLISIONS, Fault
 from tamale.isa import COMMAND_BITS, FIELDS, Op
 
 __all__ = ["Cursor", "ProgramMemory", "ProgramRead", "StepLayout", "field"]
@@ -40,12 +40,16 @@ def field(command, op, name):
 
 
 def ProgramRead(config):
-    """Read port of program memory, as its user sees it; data one cycle after ``en``, held."""
+    """Read port of program memory, as its user sees it; data one cycle after ``en``, held.
+
+    ``address`` counts pieces of ``program_width`` bits, the lowest piece of a command first.
+    """
+    width = config.program_width
     return wiring.Signature(
         {
             "en": Out(1),
-            "address": Out(range(config.program_commands)),
-            "data": In(COMMAND_BITS),
+            "address": Out(range(config.program_commands * (COMMAND_BITS // width))),
+            "data": In(width),
         }
     )
 
@@ -57,10 +61,14 @@ class ProgramMemory(wiring.Component):
     changes
     that job; writes past the last command are ignored.
 
+    Block RAM is as wide as a command, and there is a copy for each reader. Where ``program_width``
+    is 32 bits, there is one memory, whose two ports are read in pieces; the processor's writes take
+    the first one from the walker, which must not read meanwhile.
+
     Parameters
     ----------
     config : Config
-        ``program_commands`` is the depth.
+        ``program_commands`` is the depth, ``program_width`` the width.
 
     Members
     -------
@@ -71,12 +79,15 @@ class ProgramMemory(wiring.Component):
     """
 
     def __init__(self, config):
-        self._depth = config.program_commands
+        self._depth, self._width = config.program_commands, config.program_width
         write = wiring.Signature({"en": In(1), "word": In(14), "data": In(32)})
         super().__init__({"write": Out(write), "read": In(ProgramRead(config)).array(2)})
 
     def elaborate(self, platform):
         m = Module()
+        if self._width < COMMAND_BITS:
+            self._narrow(m)
+            return m
         m.submodules.memory = memory = Memory(
             shape=unsigned(COMMAND_BITS), depth=self._depth, init=[]
         )
@@ -91,6 +102,24 @@ class ProgramMemory(wiring.Component):
             m.d.comb += [read.en.eq(port.en), read.addr.eq(port.address), port.data.eq(read.data)]
         return m
 
+    def _narrow(self, m):
+        """Make a memory of two ports; the address of a write is that of the first."""
+        words = self._depth * COMMAND_BITS // self._width
+        m.submodules.memory = memory = Memory(
+            shape=unsigned(self._width), depth=words, init=[], attrs=NO_COLLISIONS
+        )
+        address = Signal(range(words))
+        write = memory.write_port()
+        m.d.comb += [
+            address.eq(Mux(self.write.en, self.write.word, self.read[0].address)),
+            write.addr.eq(address),
+            write.data.eq(self.write.data),
+            write.en.eq(self.write.en & (self.write.word < words)),
+        ]
+        for port, place in zip(self.read, (address, self.read[1].address), strict=True):
+            read = memory.read_port()
+            m.d.comb += [read.en.eq(port.en), read.addr.eq(place), port.data.eq(read.data)]
+
 
 class Cursor(wiring.Component):
     """Steps through a program: performs LOOP, NEXT and branches, hands everything else on.
@@ -98,8 +127,9 @@ class Cursor(wiring.Component):
     Handed on, in program order: LOAD, SLOAD, MATVEC, VEC, HADAMARD, ROPE, EXP, SCALAR, KVWRITE;
     END, after which the cursor rests; and SKIP_UNLESS_HEAD where it is not taken, because the
     head begins there. Each command takes three cycles (two to read, one to decide), loops and
-    branches included; the next command is read while its taker works. A loop has at least one
-    pass. Loop level 1 runs slots 0 to slots - 1.
+    branches included, and one more for each further piece of ``program_width`` bits; the next
+    command is read while its taker works. A loop has at least one pass. Loop level 1 runs slots 0
+    to slots - 1.
 
     A program counter past the memory, or an unknown operation, is handed on with its fault; only
     reset moves the cursor from there.
@@ -125,7 +155,7 @@ class Cursor(wiring.Component):
     """
 
     def __init__(self, config):
-        self._depth = config.program_commands
+        self._depth, self._width = config.program_commands, config.program_width
         super().__init__(
             {
                 "start": In(1),
@@ -142,6 +172,9 @@ class Cursor(wiring.Component):
         # Block RAM is slow, so that its output goes no further than this register.
         command = Signal(COMMAND_BITS)
         op = command[:4]
+        # Pieces shift through the command; `piece` is the one that is asked for.
+        pieces = COMMAND_BITS // self._width
+        piece, coming = Signal(range(pieces)), Signal()
         pc = Signal(13)
         following = Signal(13)
         indices = [Signal(16, name="layer"), Signal(16, name="slot")]
@@ -159,13 +192,17 @@ class Cursor(wiring.Component):
         m.d.comb += [
             following.eq(pc + 1),
             self.memory.en.eq(0),
-            self.memory.address.eq(pc),
+            self.memory.address.eq(Cat(piece, pc) if pieces > 1 else pc),
             self.o.p.command.eq(command),
             self.o.p.pc.eq(pc),
             self.o.p.layer.eq(indices[0]),
             self.o.p.slot.eq(indices[1]),
             self.o.p.fault.eq(fault),
         ]
+
+        if pieces > 1:
+            with m.If(coming):
+                m.d.sync += command.eq(Cat(command[self._width :], self.memory.data))
 
         def present():
             m.d.comb += self.o.valid.eq(1)
@@ -181,11 +218,21 @@ class Cursor(wiring.Component):
                     m.next = "READ"
             with m.State("READ"):
                 m.d.comb += self.memory.en.eq(1)
-                m.next = "LATCH"
+                if pieces == 1:
+                    m.next = "LATCH"
+                else:
+                    m.d.sync += [piece.eq(piece + 1), coming.eq(1)]
+                    with m.If(piece == pieces - 1):
+                        m.next = "LATCH"
                 with m.If(pc >= self._depth):
+                    if pieces > 1:
+                        m.d.sync += coming.eq(0)
                     m.next = "LOST"
             with m.State("LATCH"):
-                m.d.sync += command.eq(self.memory.data)
+                if pieces == 1:
+                    m.d.sync += command.eq(self.memory.data)
+                else:
+                    m.d.sync += coming.eq(0)
                 m.next = "DECIDE"
             with m.State("DECIDE"):
                 with m.Switch(op):

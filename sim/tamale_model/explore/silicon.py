@@ -240,7 +240,7 @@ def ecp5(config, world):
         _activation_ebr(config)
         + 2 * config.vu_width * _blocks(lane, 32)
         + _blocks(config.fifo_beats, config.bus_width)
-        + 2 * _blocks(config.program_commands, 128)
+        + _program_ebr(config)
         + _blocks(512, config.bus_width + config.beat_bytes)
         + config.vu_width
         + round(world["fpga.other_ebr"].value)
@@ -260,6 +260,13 @@ def _blocks(words, width):
     """Block RAMs of 18 kbit of a memory, in the shape that takes fewest."""
     shapes = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
     return min(math.ceil(words / depth) * math.ceil(width / size) for depth, size in shapes)
+
+
+def _program_ebr(config):
+    """Block RAMs of program memory: a copy for each reader, or one of two ports of 18 bits each."""
+    if config.program_width == 128:
+        return 2 * _blocks(config.program_commands, 128)
+    return 2 * math.ceil(config.program_commands * 4 / 1024)
 
 
 def _activation_ebr(config):
