@@ -62,7 +62,7 @@ class Config:
         Commands of program memory.
     program_width : int
         Bits of it that are read per cycle: 128, a command, from a copy for each of its two readers;
-        or 32 from one memory of two ports, a third of the block RAM for three more cycles a
+        or 32 from one memory of two ports, a quarter of the block RAM for three more cycles a
         command.
     fifo_beats : int
         Depth of the stream FIFO between DMA and array; a power of two.

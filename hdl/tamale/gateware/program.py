@@ -117,8 +117,11 @@ class ProgramMemory(wiring.Component):
             write.en.eq(self.write.en & (self.write.word < words)),
         ]
         for port, place in zip(self.read, (address, self.read[1].address), strict=True):
-            read = memory.read_port()
-            m.d.comb += [read.en.eq(port.en), read.addr.eq(place), port.data.eq(read.data)]
+            read = memory.read_port(domain="comb")
+            word = Signal(self._width, reset_less=True)
+            with m.If(port.en):
+                m.d.sync += word.eq(read.data)
+            m.d.comb += [read.addr.eq(place), port.data.eq(word)]
 
 
 class Cursor(wiring.Component):
