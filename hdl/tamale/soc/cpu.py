@@ -160,7 +160,7 @@ class VexRiscv(wiring.Component):
         m = Module()
         ports = {
             "i_clk": ClockSignal(),
-            "i_reset": ResetSignal() | self.reset,
+            "i_reset": ResetSignal(allow_reset_less=True) | self.reset,
             "i_externalResetVector": self.reset_vector,
             "i_externalInterruptArray": self.interrupts,
             # Every interrupt of the system, the timer's too, takes a line of the array.

@@ -27,7 +27,7 @@ Accelerator and memory port run on the clock of domain ``sync``. CPU, on-chip me
 run on the same, or on one of their own (domain ``cpu``), for a soft core is slower than a pipeline.
 """
 
-from amaranth import DomainRenamer, Module
+from amaranth import Cat, DomainRenamer, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
@@ -322,9 +322,15 @@ class Soc(wiring.Component):
             memory_port = crossing.subordinate
         wiring.connect(m, memory_port, mux.managers[0])
         wiring.connect(m, mux.memory, wiring.flipped(self.axi))
+        cpu_reset = control.cpu_reset
+        if self._domain == "sync":
+            # The domain may lack a reset, for registers have initial values; those of the core not.
+            started = Signal(2)
+            m.d.sync += started.eq(Cat(1, started))
+            cpu_reset = cpu_reset | ~started[1]
         m.d.comb += [
             cpu.reset_vector.eq(RAM_BASE),
-            cpu.reset.eq(control.cpu_reset),
+            cpu.reset.eq(cpu_reset),
             cpu.interrupts[INTERRUPTS["uart"]].eq(uart.irq),
             cpu.interrupts[INTERRUPTS["timer"]].eq(timer.irq),
             cpu.interrupts[INTERRUPTS["system"]].eq(control.irq),
