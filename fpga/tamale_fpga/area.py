@@ -1,10 +1,12 @@
 """What a design will need of an FPGA, from its registers and memories: seconds, not minutes.
 
 LUT4 follow register bits closely in a pipelined design; memories of few words become LUT RAM. The
-figures below are fitted to whole boards: of the presets, `estimate` misses the LUT4 slots that
-nextpnr placed by no more than 2 %, and no block RAM.
+figures below are fitted to whole boards: of the presets for ECP5, `estimate` misses the LUT4 slots
+that nextpnr placed by no more than 2 %, and no block RAM. For Gowin it is fitted to netlists, whose
+slots are counted as nextpnr would place them (`tamale_fpga.gowin.lut4_slots`).
 """
 
+import collections
 import dataclasses
 import re
 
@@ -12,8 +14,8 @@ from tamale_model.explore import world
 
 __all__ = ["FABRICS", "Area", "Device", "Fabric", "estimate", "misfits", "require_fit"]
 
-#: LUT4 of a design without registers, and of a register bit: fitted, see `estimate`.
-_LUT4_BASE, _LUT4_BIT = 400, 1.2
+#: LUT4 of a design without registers: fitted, see `estimate`.
+_LUT4_BASE = 400
 #: Flip-flops of a register bit: some are constant, or equal to others.
 _FF_BIT = 0.99
 #: Memories of up to so many bits become LUT RAM; those that are only read, by several readers, LUT4
@@ -44,20 +46,25 @@ class Fabric:
         Of a block RAM.
     lut_ram : int
         LUT4 slots of 16 words of 4 bits in LUT RAM; 0 if there is none.
+    bit : float
+        LUT4 slots of a register bit and the logic in front of it: fitted.
     """
 
     block_ram: tuple
     kilobits: int
     lut_ram: int
+    bit: float = 1.2
 
 
 _LARGE = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
 
 #: By family. Sources: Lattice FPGA-TN-02204 (ECP5; a LUT RAM takes four slots and, with the writing
-#: half of its slice, two more), Gowin UG285 and UG288, Lattice FPGA-TN-02002 (iCE40).
+#: half of its slice, two more), Gowin UG285 and UG288, Lattice FPGA-TN-02002 (iCE40). In nextpnr's
+#: model of Gowin's cells, a LUT RAM keeps others from the whole cell of eight LUT4, and a register
+#: has its input from the look-up table beside it only: without one of its own, it takes that, too.
 FABRICS = {
     "ecp5": Fabric(_LARGE, 18, 6),
-    "gowin": Fabric(_LARGE, 18, 4),
+    "gowin": Fabric(_LARGE, 18, 8, 1.53),
     "ice40": Fabric(((16, 256), (8, 512), (4, 1024), (2, 2048)), 4, 0),
 }
 
@@ -87,17 +94,25 @@ class Device:
 
 
 def _memories(rtlil):
-    """Yield (width, words, read ports, whether it is ever written) of each memory."""
+    """Yield (width, words, readers, whether it is written, shared) of each memory.
+
+    Shared: a reader has the address of the writer, and is served by the same port.
+    """
     for module in re.split(r"^module ", rtlil, flags=re.MULTILINE):
-        ports = re.findall(
-            r"^  cell \$mem(rd|wr)\w* .*?parameter \\MEMID \"\\(\S+)\"",
+        found = re.findall(
+            r"^  cell \$mem(rd|wr)\w* (.*?)parameter \\MEMID \"\\(\S+)\"(.*?)^  end$",
             module, re.MULTILINE | re.DOTALL,
         )  # fmt: skip
+        ports = [(kind, name) for kind, _, name, _ in found]
+        places = collections.defaultdict(set)
+        for kind, _, name, rest in found:
+            places[kind, name].update(re.findall(r"connect \\ADDR (.*)", rest))
         for width, words, name in re.findall(
             r"^  memory width (\d+) size (\d+) (\S+)", module, re.MULTILINE
         ):
             reads = ports.count(("rd", name))
-            yield int(width), int(words), max(1, reads), ("wr", name) in ports
+            shared = bool(reads > 1 and places["rd", name] & places["wr", name])
+            yield int(width), int(words), max(1, reads), ("wr", name) in ports, shared
 
 
 def estimate(rtlil, cpu, fabric):
@@ -117,17 +132,20 @@ def estimate(rtlil, cpu, fabric):
         r"^  cell \$a?s?dff\w* .*?parameter \\WIDTH (\d+)", rtlil, re.MULTILINE | re.DOTALL
     ):
         bits += int(match[1])
-    for width, words, reads, written in _memories(rtlil):
+    for width, words, reads, written, shared in _memories(rtlil):
         most = _LUT_ROM_BITS if not written and reads > 1 else _LUT_RAM_BITS
         small = width * words <= most
         if small and (fabric.lut_ram or not written):
             lut_ram += written * reads * -(-width // 4) * -(-words // 16)
         else:
-            ebr += reads * min(-(-width // w) * -(-words // n) for w, n in fabric.block_ram)
+            # With two ports for writing, a block RAM has half the width at most.
+            widest = max(w for w, _ in fabric.block_ram) // (1 + shared)
+            shapes = [(w, n) for w, n in fabric.block_ram if w <= widest]
+            ebr += (reads - shared) * min(-(-width // w) * -(-words // n) for w, n in shapes)
     known = world.load()
     own = {name: round(known[f"fpga.cpu.{cpu}.{name}"].value) for name in ("lut4", "ff", "ebr")}
     return Area(
-        round(_LUT4_BASE + _LUT4_BIT * bits) + fabric.lut_ram * lut_ram + own["lut4"],
+        round(_LUT4_BASE + fabric.bit * bits) + fabric.lut_ram * lut_ram + own["lut4"],
         round(_FF_BIT * bits) + own["ff"],
         ebr + own["ebr"],
     )
@@ -158,19 +176,31 @@ def misfits(area, device, config):
             )
         )
     if area.lut4 > _ROUTABLE * device.lut4:
+        least = {"vectors": 1, "vu_width": 1, "bus_width": 32}
+        large = [
+            f"{name} = {getattr(config, name)}"
+            for name, value in least.items()
+            if getattr(config, name) > value
+        ]
         found.append(
             (
                 f"about {area.lut4:,} LUT4, {device.name} has {device.lut4:,}, "
                 f"of which {_ROUTABLE:.0%} can be routed",
-                f"lower vectors = {config.vectors}, vu_width = {config.vu_width} or bus_width = "
-                f"{config.bus_width}",
+                "lower " + " or ".join(large) if large else "no smaller array is supported",
             )
         )
     return found
 
 
-def require_fit(area, device, config):
-    """Refuse a design that cannot fit; parameters are those of `misfits`.
+def require_fit(area, device, config, note=""):
+    """Refuse a design that cannot fit.
+
+    Parameters
+    ----------
+    area, device, config
+        Those of `misfits`.
+    note : str
+        What else is known of such a board.
 
     Raises
     ------
@@ -180,4 +210,4 @@ def require_fit(area, device, config):
     found = misfits(area, device, config)
     if found:
         texts = "; and ".join(f"{figures}; {mend}" for figures, mend in found)
-        raise ValueError(f"configuration {config.name} needs {texts}")
+        raise ValueError(f"configuration {config.name} needs {texts}{note and f'. {note}'}")

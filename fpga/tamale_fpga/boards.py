@@ -70,6 +70,10 @@ BOARDS = {
             "32 MB SDRAM, 16 bits",
         ),
         Board(
+            "tang-nano-20k", "tamale_fpga.platforms:TangNano20K", "tangnano20k",
+            "8 MB SDRAM in the package, 16 of 32 bits", "gowin",
+        ),
+        Board(
             "icebreaker", "amaranth_boards.icebreaker:ICEBreakerPlatform", "ice40_generic",
             "16 MB flash, 128 KiB on chip", "ice40",
         ),

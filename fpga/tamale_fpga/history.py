@@ -10,7 +10,10 @@ __all__ = ["Change", "compare", "figures", "record"]
 _FILE = Path(__file__).with_name("history.json")
 
 #: Resources that are recorded, by nextpnr's names.
-_RESOURCES = ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD", "MULT18X18D")
+_RESOURCES = (
+    "TRELLIS_COMB", "TRELLIS_FF", "DP16KD", "MULT18X18D", "LUT4", "ALU", "DFF", "BSRAM",
+    "MULT18X18",
+)  # fmt: skip
 
 #: How much worse a figure may be before it counts, in parts of it. A clock moves by some per cent
 #: with the seed and with every change of a name; cells hardly move.

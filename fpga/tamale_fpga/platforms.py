@@ -1,9 +1,11 @@
 """Platforms of boards as our system uses their pins, where amaranth-boards has another use."""
 
-from amaranth.build import Attrs, Pins, PinsN, Resource, Subsignal
+from amaranth.build import Attrs, Clock, Pins, PinsN, Resource, Subsignal
+from amaranth.vendor import GowinPlatform
 from amaranth_boards.icepi_zero import IcepiZero1_3Platform
+from amaranth_boards.resources import LEDResources, UARTResource
 
-__all__ = ["IcepiZero"]
+__all__ = ["IcepiZero", "TangNano20K"]
 
 
 class IcepiZero(IcepiZero1_3Platform):
@@ -24,3 +26,54 @@ class IcepiZero(IcepiZero1_3Platform):
             Attrs(IO_TYPE="LVCMOS33", DRIVE="4", PULLMODE="UP"),
         ),
     ]  # fmt: skip
+
+
+def _sites(text):
+    """Return Gowin's names of pads, such as IOR11B, from sides, rows and letters."""
+    return " ".join(f"IO{site}" for site in text.split())
+
+
+class TangNano20K(GowinPlatform):
+    """Tang Nano 20K: GW2AR-18 with 8 MB of SDRAM in the package, of which 16 of 32 bits are used.
+
+    The SDRAM's pads are no pins: they are named by their places. Sources: schematic and wiki of the
+    board (Sipeed); Apicula, "SDRAM", for the places.
+    """
+
+    part = "GW2AR-LV18QN88C8/I7"
+    family = "GW2AR-18C"
+    device = "GW2AR-18"
+    #: Name of the die in the tools' data bases.
+    chipdb = "GW2A-18C"
+    default_clk = "clk27"
+    _IO = {"IO_TYPE": "LVCMOS33"}
+    resources = [
+        Resource("clk27", 0, Pins("4", dir="i"), Clock(27e6), Attrs(**_IO)),
+        *LEDResources(pins="15 16 17 18 19 20", invert=True, attrs=Attrs(**_IO)),
+        UARTResource(0, rx="70", tx="69", attrs=Attrs(**_IO, PULL_MODE="UP")),
+        Resource(
+            "sdram", 0,
+            Subsignal("clk", Pins(_sites("R11B"), dir="o")),
+            Subsignal("clk_en", Pins(_sites("L13A"), dir="o")),
+            Subsignal("cs", PinsN(_sites("L14B"), dir="o")),
+            Subsignal("cas", PinsN(_sites("L14A"), dir="o")),
+            Subsignal("ras", PinsN(_sites("L13B"), dir="o")),
+            Subsignal("we", PinsN(_sites("L12B"), dir="o")),
+            Subsignal("dqm", Pins(_sites("L12A R11A"), dir="o")),
+            # Masks of the bytes that are not used.
+            Subsignal("dqm_idle", Pins(_sites("L18A R15B"), dir="o")),
+            Subsignal(
+                "a", Pins(_sites("R14A R13B R14B R15A L16B L17B L16A L17A L15B L15A R12B"), dir="o")
+            ),
+            Subsignal("ba", Pins(_sites("R13A R12A"), dir="o")),
+            Subsignal(
+                "dq",
+                Pins(
+                    _sites("L3A L3B L8A L8B L9A L9B L11A L11B R9B R9A R5B R6A R5A R4B R3B R3A"),
+                    dir="io",
+                ),
+            ),
+            Attrs(**_IO),
+        ),
+    ]  # fmt: skip
+    connectors = []

@@ -4,7 +4,9 @@ import collections
 import json
 import re
 
-__all__ = ["block_of", "by_block", "critical_paths", "floor_plan"]
+from . import ecp5, gowin
+
+__all__ = ["block_of", "by_block", "critical_paths", "floor_plan", "parts"]
 
 #: Blocks of the system, from their place in the hierarchy; the first that matches counts.
 _BLOCKS = (
@@ -27,7 +29,7 @@ _BLOCKS = (
 _BLOCKS = tuple((name, re.compile(pattern)) for name, pattern in _BLOCKS)
 
 #: LUT4 slots of a cell that nextpnr placed, and what else is counted.
-_COUNTED = {"TRELLIS_COMB": "lut4", "TRELLIS_FF": "ff", "DP16KD": "ebr", "MULT18X18D": "dsp"}
+_COUNTED = ecp5.CELLS | gowin.CELLS
 
 
 def block_of(name):
@@ -59,7 +61,7 @@ def _cells(path):
                 for bit in cell["connections"].get(port, ())
             )
             block = next((owner[bit] for bit in outputs if owner.get(bit, "top") != "top"), block)
-        place = re.match(r"X(\d+)/Y(\d+)/", cell["attributes"].get("NEXTPNR_BEL", ""))
+        place = re.match(r"X(\d+)/?Y(\d+)/", cell["attributes"].get("NEXTPNR_BEL", ""))
         yield block, cell["type"], place and (int(place[1]), int(place[2]))
 
 
@@ -76,9 +78,26 @@ def by_block(routed):
         if kind in _COUNTED:
             result[block][_COUNTED[kind]] += 1
     return {
-        block: {name: counts[name] for name in _COUNTED.values()}
+        block: {name: counts[name] for name in ("lut4", "ff", "ebr", "dsp")}
         for block, counts in sorted(result.items(), key=lambda item: -item[1]["lut4"])
     }
+
+
+def parts(resources):
+    """Return ``{"lut4": part, ...}`` of a device that is in use, like `by_block`.
+
+    Parameters
+    ----------
+    resources : dict
+        Used and available cells by nextpnr's names.
+    """
+    result = dict.fromkeys(("lut4", "ff", "ebr", "dsp"), 0.0)
+    for name, (used, available) in resources.items():
+        if name in _COUNTED:
+            # An adder of Gowin's is a look-up table, too; there are as many places as tables.
+            there = resources["LUT4"][1] if name == "ALU" else available
+            result[_COUNTED[name]] += used / there
+    return result
 
 
 def critical_paths(report):
@@ -132,12 +151,12 @@ def floor_plan(routed, title, path):
     for block, kind, place in _cells(routed):
         if place and kind in _COUNTED:
             places[block].append((*place, kind))
-            sizes[block] += kind == "TRELLIS_COMB"
+            sizes[block] += _COUNTED[kind] == "lut4"
     figure, axes = plt.subplots(figsize=(12, 9.5), layout="constrained")
     colours = plt.get_cmap("tab20")
     for i, block in enumerate(sorted(places, key=lambda block: -sizes[block])):
         x, y, kinds = zip(*places[block], strict=True)
-        large = [9 if kind in ("DP16KD", "MULT18X18D") else 2 for kind in kinds]
+        large = [9 if _COUNTED[kind] in ("ebr", "dsp") else 2 for kind in kinds]
         axes.scatter(
             x, y, s=large, marker="s", linewidths=0, color=colours(i % 20),
             label=f"{block} ({sizes[block]:,} LUT4)",

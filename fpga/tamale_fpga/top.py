@@ -2,10 +2,12 @@
 
 from amaranth.hdl import Const, Elaboratable, Instance, Module, Signal
 from amaranth.lib import io, wiring
+from amaranth.vendor import GowinPlatform
 from tamale.gateware.sdram import PARTS
 from tamale.soc.system import build_memory
 
 from .clocks import Ecp5Clocks
+from .gowin_clocks import GowinClocks
 from .pads import SdramPads
 
 __all__ = ["BoardDesign"]
@@ -34,7 +36,8 @@ class BoardDesign(Elaboratable):
             return platform.request(resource, number, dir="-")
 
         oscillator = ports(platform.default_clk)
-        m.submodules.clocks = Ecp5Clocks(
+        clocks = GowinClocks if isinstance(platform, GowinPlatform) else Ecp5Clocks
+        m.submodules.clocks = clocks(
             oscillator, int(platform.default_clk_frequency), config.clock_hz, config.cpu_clock_hz
         )
         m.submodules.soc = soc

@@ -185,9 +185,8 @@ def _print(console, result, blocks, paths):
     total = {kind: sum(counts[kind] for counts in blocks.values()) for kind in kinds}
     table.add_section()
     table.add_row("all", *(f"{total[kind]:,}" for kind in kinds))
-    names = ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD", "MULT18X18D")
-    parts = (best["resources"].get(name, (0, 1)) for name in names)
-    table.add_row("of the device", *(f"{used / there:.0%}" for used, there in parts))
+    parts = report.parts(best["resources"])
+    table.add_row("of the device", *(f"{parts[kind]:.0%}" for kind in kinds))
     console.print(table)
 
     for path in paths:

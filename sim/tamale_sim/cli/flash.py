@@ -13,8 +13,8 @@ from ..models_cache import is_image
 
 __all__ = ["add", "run"]
 
-#: Where the configuration begins, behind a comment: ECP5, iCE40; Gowin's files are text.
-_PREAMBLES = (b"\xff\xff\xbd\xb3", b"\x7e\xaa\x99\x7e", b"//Copyright")
+#: Where the configuration begins, behind a comment: ECP5, iCE40; Gowin's files are text of bits.
+_PREAMBLES = (b"\xff\xff\xbd\xb3", b"\x7e\xaa\x99\x7e", b"\n1010010111000011\n")
 
 
 def add(subparsers):

