@@ -1,6 +1,7 @@
 /* Runs a model: checks the image, takes prompts from the host, keeps the accelerator busy, samples,
  * prints. Vectors never pass through here; this core sees tokens, candidates and counters. */
 #include "console.h"
+#include "ddr3.h"
 #include "driver.h"
 #include "hal.h"
 #include "image.h"
@@ -641,6 +642,13 @@ static const struct {
 #endif
 };
 
+/* False if the memory does not work: then nothing else runs, and each command tries again. */
+static bool start(void) {
+    if (!ddr3_start()) return false;
+    boot();
+    return true;
+}
+
 static void obey(const char *name) {
     for (uint32_t i = 0; i < sizeof commands / sizeof *commands; i++)
         if (same(name, commands[i].name) && !console_bad()) {
@@ -655,14 +663,14 @@ static void obey(const char *name) {
 }
 
 int main(void) {
-    boot();
+    bool works = start();
     for (;;) {
         char command[CONSOLE_WORD];
         record_begin("idle");
         record_end();
         while (!console_word(command) && !console_bad()) console_next_line();
         if (same(command, "halt") && !console_bad()) return 0;
-        obey(command);
+        if (works || (works = start())) obey(command);
         console_next_line();
     }
 }

@@ -74,6 +74,9 @@ BOARDS = {
             "8 MB SDRAM in the package, 16 of 32 bits", "gowin",
         ),
         Board(
+            "ecpix5-85f", "tamale_fpga.platforms:Ecpix5", "ecpix5_r03", "512 MB DDR3, 16 bits"
+        ),
+        Board(
             "icebreaker", "amaranth_boards.icebreaker:ICEBreakerPlatform", "ice40_generic",
             "16 MB flash, 128 KiB on chip", "ice40",
         ),

@@ -6,7 +6,7 @@ from amaranth.hdl import ClockDomain, ClockSignal, Instance, Module, Signal
 from amaranth.lib import io, wiring
 from amaranth.lib.cdc import ResetSynchronizer
 
-__all__ = ["SDRAM_PHASE", "Ecp5Clocks", "Pll", "pll"]
+__all__ = ["SDRAM_PHASE", "Ecp5Clocks", "Pll", "pll", "pll_instance"]
 
 #: Limits of EHXPLLL in hertz. Source: Lattice FPGA-DS-02012, "sysCLOCK PLL timing".
 _VCO = (400_000_000, 800_000_000)
@@ -76,6 +76,51 @@ def pll(source, *wanted):
     )
 
 
+def pll_instance(dividers, source, outputs, locked):
+    """Return the `Instance` of a PLL.
+
+    Parameters
+    ----------
+    dividers : Pll
+    source, locked : Signal
+        Its input, and its output of this name.
+    outputs : dict of str to (Signal, int, int)
+        By the output's name: clock, divider, eighths of a cycle of the oscillator by which it is
+        late.
+    """
+    parameters = {
+        "p_CLKI_DIV": dividers.reference,
+        "p_CLKFB_DIV": dividers.feedback,
+        "p_FEEDBK_PATH": "CLKOP",
+        "p_PLLRST_ENA": "DISABLED",
+        "p_INTFB_WAKE": "DISABLED",
+        "p_STDBY_ENABLE": "DISABLED",
+        "p_DPHASE_SOURCE": "DISABLED",
+        # Loop filter as the vendor's tool sets it for this family.
+        "a_ICP_CURRENT": "12",
+        "a_LPF_RESISTOR": "8",
+        "a_MFG_ENABLE_FILTEROPAMP": "1",
+        "a_MFG_GMCREF_SEL": "2",
+    }
+    for name, (signal, divider, late) in outputs.items():
+        parameters |= {
+            f"p_{name}_ENABLE": "ENABLED",
+            f"p_{name}_DIV": divider,
+            f"p_{name}_CPHASE": divider - 1 + late // 8,
+            f"p_{name}_FPHASE": late % 8,
+            f"o_{name}": signal,
+        }
+    return Instance(
+        "EHXPLLL",
+        **parameters,
+        i_CLKI=source,
+        i_CLKFB=outputs["CLKOP"][0],
+        i_RST=0,
+        i_STDBY=0,
+        o_LOCK=locked,
+    )
+
+
 #: Eighths of a period by which the memory chip's clock is late; see `tamale_fpga.pads`.
 SDRAM_PHASE = 6
 
@@ -113,37 +158,7 @@ class Ecp5Clocks(wiring.Component):
         outputs = {"CLKOP": (sync, divider, 0), "CLKOS": (sdram, divider, SDRAM_PHASE * divider)}
         if self._has_cpu:
             outputs["CLKOS2"] = (cpu, self._pll.outputs[1], 0)
-        parameters = {
-            "p_CLKI_DIV": self._pll.reference,
-            "p_CLKFB_DIV": self._pll.feedback,
-            "p_FEEDBK_PATH": "CLKOP",
-            "p_PLLRST_ENA": "DISABLED",
-            "p_INTFB_WAKE": "DISABLED",
-            "p_STDBY_ENABLE": "DISABLED",
-            "p_DPHASE_SOURCE": "DISABLED",
-            # Loop filter as the vendor's tool sets it for this family.
-            "a_ICP_CURRENT": "12",
-            "a_LPF_RESISTOR": "8",
-            "a_MFG_ENABLE_FILTEROPAMP": "1",
-            "a_MFG_GMCREF_SEL": "2",
-        }
-        for name, (signal, divider, late) in outputs.items():
-            parameters |= {
-                f"p_{name}_ENABLE": "ENABLED",
-                f"p_{name}_DIV": divider,
-                f"p_{name}_CPHASE": divider - 1 + late // 8,
-                f"p_{name}_FPHASE": late % 8,
-                f"o_{name}": signal,
-            }
-        m.submodules.pll = Instance(
-            "EHXPLLL",
-            **parameters,
-            i_CLKI=pin.i,
-            i_CLKFB=sync,
-            i_RST=0,
-            i_STDBY=0,
-            o_LOCK=locked,
-        )
+        m.submodules.pll = pll_instance(self._pll, pin.i, outputs, locked)
         m.domains.sync = ClockDomain(reset_less=True)
         m.submodules.gate = Instance("DCCA", i_CLKI=sync, i_CE=locked, o_CLKO=ClockSignal("sync"))
         m.domains.sdram = ClockDomain(reset_less=True)

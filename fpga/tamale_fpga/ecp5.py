@@ -31,8 +31,11 @@ CONSTRAINTS, BITSTREAM = ".lpf", ".bit"
 CELLS = {"TRELLIS_COMB": "lut4", "TRELLIS_FF": "ff", "DP16KD": "ebr", "MULT18X18D": "dsp"}
 
 #: nextpnr's names of what amaranth-boards names as the vendor's tools do.
-_SIZES = {"LFE5U-12F": "--12k", "LFE5U-25F": "--25k", "LFE5U-45F": "--45k", "LFE5U-85F": "--85k"}
-_PACKAGES = {"BG256": "CABGA256", "BG381": "CABGA381"}
+_SIZES = {
+    "LFE5U-12F": "--12k", "LFE5U-25F": "--25k", "LFE5U-45F": "--45k", "LFE5U-85F": "--85k",
+    "LFE5UM5G-85F": "--um5g-85k",
+}  # fmt: skip
+_PACKAGES = {"BG256": "CABGA256", "BG381": "CABGA381", "BG554": "CABGA554"}
 
 
 #: How often Yosys is asked.

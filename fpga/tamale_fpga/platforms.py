@@ -2,10 +2,11 @@
 
 from amaranth.build import Attrs, Clock, Pins, PinsN, Resource, Subsignal
 from amaranth.vendor import GowinPlatform
+from amaranth_boards.ecpix5 import ECPIX585Platform
 from amaranth_boards.icepi_zero import IcepiZero1_3Platform
 from amaranth_boards.resources import LEDResources, UARTResource
 
-__all__ = ["IcepiZero", "TangNano20K"]
+__all__ = ["Ecpix5", "IcepiZero", "TangNano20K"]
 
 
 class IcepiZero(IcepiZero1_3Platform):
@@ -77,3 +78,45 @@ class TangNano20K(GowinPlatform):
         ),
     ]  # fmt: skip
     connectors = []
+
+
+class Ecpix5(ECPIX585Platform):
+    """ECPIX-5 with the 85F: plain LEDs (the green ones), configuration flash, and the SD card.
+
+    amaranth-boards has the two data pins of the flash the other way round, and no card. Four level
+    shifters between FPGA and card take their direction from pins.
+
+    Source: constraints of the board in litex-boards; pins' functions in the device database of
+    Project Trellis (AE2 is MOSI, AD2 MISO).
+    """
+
+    resources = [
+        *(
+            r
+            for r in ECPIX585Platform.resources
+            if r.name != "rgb_led" and not r.name.startswith("spi_flash")
+        ),
+        *LEDResources(
+            pins="R21 T22 W21 K24", invert=True,
+            attrs=Attrs(IO_TYPE="LVCMOS33", PULLMODE="UP"),
+        ),
+        Resource(
+            "spi_flash", 0,
+            Subsignal("cs", PinsN("AA2", dir="o")),
+            Subsignal("copi", Pins("AE2", dir="o")),
+            Subsignal("cipo", Pins("AD2", dir="i")),
+            Subsignal("wp", PinsN("AF2", dir="o")),
+            Subsignal("hold", PinsN("AE1", dir="o")),
+            Attrs(IO_TYPE="LVCMOS33"),
+        ),
+        Resource(
+            "sd_card_spi", 0,
+            Subsignal("clk", Pins("P24", dir="o")),
+            Subsignal("copi", Pins("M24", dir="o"), Attrs(PULLMODE="UP")),
+            Subsignal("cipo", Pins("N26", dir="i"), Attrs(PULLMODE="UP")),
+            Subsignal("cs", PinsN("N21", dir="o"), Attrs(PULLMODE="UP")),
+            Subsignal("outwards", Pins("M23 P26", dir="o")),
+            Subsignal("inwards", Pins("N24", dir="o")),
+            Attrs(IO_TYPE="LVCMOS33"),
+        ),
+    ]  # fmt: skip

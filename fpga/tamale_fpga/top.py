@@ -7,6 +7,7 @@ from tamale.gateware.sdram import PARTS
 from tamale.soc.system import build_memory
 
 from .clocks import Ecp5Clocks
+from .ddr3 import Ddr3Memory
 from .gowin_clocks import GowinClocks
 from .pads import SdramPads
 
@@ -35,16 +36,8 @@ class BoardDesign(Elaboratable):
         def ports(resource, number=0):
             return platform.request(resource, number, dir="-")
 
-        oscillator = ports(platform.default_clk)
-        clocks = GowinClocks if isinstance(platform, GowinPlatform) else Ecp5Clocks
-        m.submodules.clocks = clocks(
-            oscillator, int(platform.default_clk_frequency), config.clock_hz, config.cpu_clock_hz
-        )
-        m.submodules.soc = soc
-        m.submodules.memory = controller = build_memory(config, soc)
-        m.submodules.pads = pads = SdramPads(PARTS[config.sdram_part], ports("sdram"))
-        wiring.connect(m, soc.axi, controller.axi)
-        wiring.connect(m, controller.pins, pads.pins)
+        attach = {"sdram": self._sdram, "ddr3": self._ddr3}[config.memory]
+        memory = attach(m, platform, ports(platform.default_clk), ports)
 
         uart = ports("uart")
         m.submodules.uart_tx = transmit = io.Buffer("o", uart.tx)
@@ -56,11 +49,35 @@ class BoardDesign(Elaboratable):
 
         heart = Signal(26)
         moved = Signal()
-        m.d.sync += [heart.eq(heart + 1), moved.eq(controller.read_word | controller.write_word)]
-        for number, value in enumerate((heart[-1], controller.initialised, moved, soc.halted)):
+        m.d.sync += [heart.eq(heart + 1), moved.eq(memory.read_word | memory.write_word)]
+        for number, value in enumerate((heart[-1], memory.initialised, moved, soc.halted)):
             m.submodules[f"led{number}"] = led = io.Buffer("o", ports("led", number))
             m.d.comb += led.o.eq(value)
         return m
+
+    def _sdram(self, m, platform, oscillator, ports):
+        """Add clocks, the system, and its memory, which is returned."""
+        config, soc = self._config, self._soc
+        clocks = GowinClocks if isinstance(platform, GowinPlatform) else Ecp5Clocks
+        m.submodules.clocks = clocks(
+            oscillator, int(platform.default_clk_frequency), config.clock_hz, config.cpu_clock_hz
+        )
+        m.submodules.soc = soc
+        m.submodules.memory = controller = build_memory(config, soc)
+        m.submodules.pads = pads = SdramPads(PARTS[config.sdram_part], ports("sdram"))
+        wiring.connect(m, soc.axi, controller.axi)
+        wiring.connect(m, controller.pins, pads.pins)
+        return controller
+
+    def _ddr3(self, m, platform, oscillator, ports):
+        """Do the same for DDR3, whose clocks are tied to its pads."""
+        m.submodules.soc = soc = self._soc
+        m.submodules.memory = memory = Ddr3Memory(
+            self._config, soc, oscillator, int(platform.default_clk_frequency), ports("ddr3")
+        )
+        wiring.connect(m, soc.axi, memory.axi)
+        wiring.connect(m, soc.memory_control, memory.control)
+        return memory
 
     def _storage(self, m, flash, card):
         soc = self._soc
@@ -77,6 +94,11 @@ class BoardDesign(Elaboratable):
             "card_cs": (card.cs, ~soc.sd_cs_n),
             "card_copi": (card.copi, soc.sd_mosi),
         }
+        # Level shifters between board and card, where there are some, take a direction.
+        for name, value in (("outwards", 1), ("inwards", 0)):
+            if hasattr(card, name):
+                port = getattr(card, name)
+                outputs[f"card_{name}"] = (port, Const(value).replicate(len(port)))
         for name, (port, value) in outputs.items():
             m.submodules[name] = pad = io.Buffer("o", port)
             m.d.comb += pad.o.eq(value)

@@ -86,12 +86,15 @@ class Config:
     flash_image_offset : int
         Where the flash holds the memory image, behind the bitstreams.
     memory : str
-        ``sdram`` (16-bit single data rate, timing of ``sdram_part``) or ``ideal``.
+        ``sdram`` (16-bit single data rate, timing of ``sdram_part``), ``ddr3`` (timing of
+        ``ddr3_part``, controller LiteDRAM) or ``ideal``.
     memory_width : int
-        Bits that the memory moves in a clock: 16 for the SDRAM, up to ``bus_width`` for the
-        ideal memory.
+        Bits that the memory moves in a clock: 16 for the SDRAM, 64 for 16-bit DDR3 on twice the
+        clock, up to ``bus_width`` for the ideal memory.
     sdram_part : str
         A key of ``tamale.gateware.sdram.PARTS``.
+    ddr3_part : str
+        A key of ``tamale.gateware.litedram.PARTS``.
     memory_bytes : int
         Size of the memory.
     board : str
@@ -128,6 +131,7 @@ class Config:
     memory: str = "sdram"
     memory_width: int = 16
     sdram_part: str = "IS42S16160G-7"
+    ddr3_part: str = "MT41K256M16"
     memory_bytes: int = 32 << 20
     board: str = "simulation"
 
@@ -207,11 +211,12 @@ class Config:
             "use a multiple of 65536 (what the flash erases at once) below 16 MiB",
         )
         # Imported here: these modules need Amaranth, which a reader of configurations does not.
+        from tamale.gateware.litedram import PARTS as DDR3_PARTS
         from tamale.gateware.sdram import PARTS
         from tamale.soc.cpu import CPUS
 
         require("cpu", self.cpu in CPUS, f"known cores are {', '.join(CPUS)}")
-        require("memory", self.memory in ("sdram", "ideal"), "use sdram or ideal")
+        require("memory", self.memory in ("sdram", "ddr3", "ideal"), "use sdram, ddr3 or ideal")
         require(
             "memory_width",
             _power_of_two(self.memory_width) and 16 <= self.memory_width <= self.bus_width,
@@ -219,10 +224,13 @@ class Config:
         )
         require(
             "memory_width",
-            self.memory == "ideal" or self.memory_width == 16,
+            self.memory != "sdram" or self.memory_width == 16,
             "the SDRAM moves 16 bits; use 16, or the ideal memory",
         )
         require("sdram_part", self.sdram_part in PARTS, f"known parts are {', '.join(PARTS)}")
+        require(
+            "ddr3_part", self.ddr3_part in DDR3_PARTS, f"known parts are {', '.join(DDR3_PARTS)}"
+        )
         require(
             "memory_bytes",
             _power_of_two(self.memory_bytes) and 1 << 16 <= self.memory_bytes <= 1 << 30,
@@ -231,6 +239,14 @@ class Config:
         if self.memory == "sdram":
             size = PARTS[self.sdram_part].size
             require("memory_bytes", self.memory_bytes <= size, f"{self.sdram_part} has {size}")
+        if self.memory == "ddr3":
+            part = DDR3_PARTS[self.ddr3_part]
+            for name, value in (
+                ("bus_width", part.data_width), ("memory_width", part.width_per_clock)
+            ):  # fmt: skip
+                mend = f"{part.name} needs {value}; use that, or another memory"
+                require(name, getattr(self, name) == value, mend)
+            require("memory_bytes", self.memory_bytes <= part.size, f"{part.name} has {part.size}")
         require(
             "sparse_code",
             self.sparse_code == "none" or self.sparse_code in SPARSE_CODES,

@@ -43,6 +43,11 @@ _SCALAR = {
 }
 
 
+#: Clocks that LiteDRAM loses from one row to the next, and from an address to its first beat, as
+#: `tamale_sim.ddr3` measures them.
+_DDR3_ROW, _DDR3_LATENCY = 8, 24
+
+
 @dataclasses.dataclass(frozen=True)
 class Memory:
     """What the model knows of a memory.
@@ -67,6 +72,8 @@ def memory_of(config):
     per_beat = config.bus_width / config.memory_width
     if config.memory == "ideal":
         return Memory(per_beat, 8, 0.0)
+    if config.memory == "ddr3":
+        return _ddr3(config, per_beat)
     from tamale.gateware.sdram import PARTS
 
     part = PARTS[config.sdram_part]
@@ -75,6 +82,18 @@ def memory_of(config):
     again = part.cycles(part.t_rp, config.clock_hz) + part.cycles(part.t_rcd, config.clock_hz) + 10
     every = part.t_refi * config.clock_hz / 1e9
     return Memory(per_beat, 16, (one + again / 8) / every)
+
+
+def _ddr3(config, per_beat):
+    from tamale.gateware import litedram
+
+    part = litedram.PARTS[config.ddr3_part]
+    row = (part.data_bits << part.column_bits) / config.memory_width
+    # Each refresh closes all rows first.
+    one = math.ceil(part.clocks("t_rp", config.clock_hz) / litedram.PHASES)
+    one += math.ceil(part.clocks("t_rfc", config.clock_hz) / litedram.PHASES) + 1
+    every = part.t_refi * config.clock_hz / 1e9
+    return Memory(per_beat * (1 + _DDR3_ROW / row), _DDR3_LATENCY, one / every)
 
 
 @dataclasses.dataclass

@@ -14,7 +14,7 @@ from tamale.gateware.counters import Counter
 from tamale.soc.soc import STORAGE
 from tamale.soc.system import build_firmware, build_memory, build_soc
 
-from . import memory, verilator
+from . import ddr3, memory, verilator
 from .activity import COUNTED, IDLE_CAUSES, Activity
 from .conversation import BoardError, Conversation
 from .link import ProcessLink
@@ -36,7 +36,8 @@ class BoardTop(wiring.Component):
     Parameters
     ----------
     config : Config
-        ``memory`` chooses between the SDRAM and an ideal memory, which moves ``memory_width`` bits.
+        ``memory`` chooses between SDRAM, DDR3 and an ideal memory, which moves ``memory_width``
+        bits.
     soc : Soc
         With its firmware.
     errors : range, optional
@@ -68,6 +69,9 @@ class BoardTop(wiring.Component):
                 f"errors must be None with memory {config.memory!r}; use the ideal memory"
             )
         self._config, self._soc, self._errors = config, soc, errors
+        self._controller = None
+        if config.memory != "ideal":
+            self._controller = build_memory(config, soc, power_up_us=1)
         super().__init__(
             {
                 "cpu_clk": In(1),
@@ -101,8 +105,11 @@ class BoardTop(wiring.Component):
             m.submodules.cpu_reset = ResetSynchronizer(ResetSignal(), domain="cpu")
         port = soc.axi.signature
         if config.memory == "sdram":
-            controller = build_memory(config, soc, power_up_us=1)
-            m.submodules.memory = ram = memory.SimulatedSdram(controller)
+            m.submodules.memory = ram = memory.SimulatedSdram(self._controller)
+            m.d.comb += self.violation.eq(ram.violation)
+        elif config.memory == "ddr3":
+            m.submodules.memory = ram = ddr3.SimulatedDdr3(self._controller)
+            wiring.connect(m, soc.memory_control, ram.control)
             m.d.comb += self.violation.eq(ram.violation)
         else:
             m.submodules.memory = ram = memory.IdealMemory(
@@ -135,6 +142,13 @@ class BoardTop(wiring.Component):
         self._activity(m, ram)
         return m
 
+    def sources(self, directory):
+        """Return the paths of all Verilog that it refers to; what is generated goes there."""
+        paths = [*self._soc.verilog_sources(), *memory.SOURCES]
+        if self._config.memory == "ddr3":
+            paths += ddr3.write_sources(self._controller, directory)
+        return paths
+
     def _activity(self, m, ram):
         events = self._soc.accelerator.events
 
@@ -142,7 +156,7 @@ class BoardTop(wiring.Component):
             return events[getattr(Counter, name).value]
 
         seen = {name: event(COUNTED[name]) for name in COUNTED}
-        if self._config.memory == "sdram":
+        if self._config.memory != "ideal":
             seen[Activity.MEMORY_DATA] = ram.read_word | ram.write_word
             seen[Activity.MEMORY_REFRESH] = ram.refreshing
         else:  # a beat takes the time of as many words as it holds
@@ -189,14 +203,17 @@ def build(config, *, waves=None, progress=None, errors=None):
     # The tests of several processes build the same at once.
     with tempfile.TemporaryDirectory(prefix="tamale.") as directory:
         build_firmware(soc, directory)
-    verilog = to_verilog(BoardTop(config, soc, errors), "board")
+    top = BoardTop(config, soc, errors)
+    verilog = to_verilog(top, "board")
+    root = build_root()
+    root.mkdir(parents=True, exist_ok=True)
     return verilator.build_executable(
         verilog,
         "board",
         HARNESS,
-        build_root(),
+        root,
         headers=HARNESS_HEADERS,
-        extra_sources=[*soc.verilog_sources(), *memory.SOURCES],
+        extra_sources=top.sources(root),
         waves=waves,
         progress=progress,
     )

@@ -6,6 +6,7 @@ own controller of SDRAM.
 
 import argparse
 import math
+import os
 
 from amaranth.hdl import ClockSignal, Instance, Module, Signal
 from amaranth.lib import wiring
@@ -58,8 +59,11 @@ def write_sources(controller, directory):
     """Write LiteDRAM's core for a controller; return the paths of it and of the model."""
     paths = []
     for name, text in controller.verilog().items():
-        path = directory / f"{controller.clock_hz}.{name}"
-        path.write_text(text)
+        path = directory / f"{controller.part.name}.{controller.clock_hz}.{name}"
+        # Tests of several processes write the same at once.
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_text(text)
+        part.replace(path)
         paths.append(path)
     return [*paths, SOURCE]
 

@@ -12,6 +12,12 @@ _WRONG = f"the image is wrong, {_REPACK}"
 ERRORS = {
     "no_image": f"the memory starts with {{magic:#x}}, an image with {MAGIC:#x}; "
     "load an image that `tamale pack` wrote (`tamale load`)",
+    "memory_clock": "the memory's delay lines do not settle; load the bitstream again "
+    "(`tamale flash`)",
+    "memory_training": "lane {lane} of the memory reads right with no setting (bursts seen: "
+    "{seen}); "
+    "load the bitstream again (`tamale flash`), and if that does not help, the board is damaged or "
+    "too hot",
     "bad_load": "load takes three numbers: bytes, bits per second (0: as now), and 1 to 10000 "
     "milliseconds of silence that end it",
     "bad_range": "{bytes} bytes from there are not within the memory, or no multiple of what is "

@@ -12,6 +12,7 @@ address     what is there
 0xF000_1000 UART
 0xF000_2000 timer
 0xF000_3000 SPI host for the configuration flash and an SD card, where there is storage
+0xF000_4000 set-up of the memory, where software has to do it
 0xF001_0000 accelerator: registers and windows, 64 KiB
 =========== ==============================================================================
 
@@ -54,6 +55,7 @@ SYSTEM_BASE = 0xF000_0000
 UART_BASE = 0xF000_1000
 TIMER_BASE = 0xF000_2000
 SPI_BASE = 0xF000_3000
+MEMORY_CONTROL_BASE = 0xF000_4000
 ACCELERATOR_BASE = 0xF001_0000
 ACCELERATOR_LIMIT = 0x1_0000
 
@@ -88,6 +90,9 @@ class Soc(wiring.Component):
         Bits of a beat on the memory port; None takes the accelerator's, or 32.
     storage : bool
         Whether there is an SPI host for the configuration flash and an SD card.
+    memory_control : component or None
+        What software sets the memory up with, on the memory's clock. ``bus``: a Wishbone target;
+        ``block``: its `Block` of registers; ``control``: an output, of any signature.
     name : str
         Name of the configuration in generated files.
     constants : dict of str to int or str
@@ -104,6 +109,8 @@ class Soc(wiring.Component):
     sd_miso : In(1)
         With ``storage``: configuration flash and SD card, see `Spi`. The other data pins of both
         are held high outside, as is ``miso`` of a device that is not there.
+    memory_control : Out
+        With ``memory_control``: its ``control``.
     axi : ``Out(axi.Signature(addr_width=32, data_width=data_width, ...))``
         Memory port. The accelerator's transactions go before the CPU's.
     halted : Out(1)
@@ -128,6 +135,7 @@ class Soc(wiring.Component):
         accelerator=None,
         data_width=None,
         storage=False,
+        memory_control=None,
         name="default",
         constants=None,
     ):
@@ -163,6 +171,7 @@ class Soc(wiring.Component):
         self._uart = Uart((cpu_clock_hz + uart_baud // 2) // uart_baud)
         self._timer = Timer()
         self._spi = Spi(tuple(STORAGE)) if storage else None
+        self._memory_control = memory_control
         self._system_control = SystemControl(cpu_clock_hz)
         self._bridge = AxiBridge(dram_bytes, data_width or 32)
         managers, priorities = [self._bridge.axi.signature], [0]
@@ -210,6 +219,7 @@ class Soc(wiring.Component):
             (self._uart, "uart", UART_BASE),
             (self._timer, "timer", TIMER_BASE),
             (self._spi, "spi", SPI_BASE),
+            (memory_control, memory_control and memory_control.block.name, MEMORY_CONTROL_BASE),
             (accelerator, "accelerator", ACCELERATOR_BASE),
         ):
             block = getattr(component, "block", None)
@@ -249,6 +259,8 @@ class Soc(wiring.Component):
                     f"{prefix}_mosi": Out(1, init=1),
                     f"{prefix}_miso": In(1, init=1),
                 }
+        if memory_control is not None:
+            ports["memory_control"] = Out(memory_control.control.signature)
         super().__init__(ports)
 
     @property
@@ -303,12 +315,12 @@ class Soc(wiring.Component):
         arbiter.add(cpu.instruction_bus)
         wiring.connect(m, arbiter.bus, decoder.bus)
         accelerator = self._accelerator
+        on_sync = [c for c in (accelerator, self._memory_control) if c is not None]
         for bus, region in self._places:
-            if accelerator is not None and bus is accelerator.bus and self._domain != "sync":
-                m.submodules.accelerator_crossing = crossing = WishboneCrossing(
-                    accelerator.bus.signature.flip(), self._domain
-                )
-                wiring.connect(m, crossing.target, accelerator.bus)
+            if self._domain != "sync" and any(bus is component.bus for component in on_sync):
+                crossing = WishboneCrossing(bus.signature.flip(), self._domain)
+                m.submodules[f"{region.name}_crossing"] = crossing
+                wiring.connect(m, crossing.target, bus)
                 bus = crossing.bus
             size = 1 << (region.size - 1).bit_length()
             decoder.add(bus, base=region.base, size=size, name=region.name)
@@ -352,6 +364,9 @@ class Soc(wiring.Component):
                     getattr(self, f"{prefix}_mosi").eq(spi.mosi[i]),
                     spi.miso[i].eq(getattr(self, f"{prefix}_miso")),
                 ]
+        if self._memory_control is not None:
+            m.submodules.memory_control = self._memory_control
+            wiring.connect(m, self._memory_control.control, wiring.flipped(self.memory_control))
         if accelerator is not None:
             m.submodules.accelerator = accelerator
             wiring.connect(m, accelerator.axi, mux.managers[1])

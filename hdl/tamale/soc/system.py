@@ -4,10 +4,12 @@ import importlib.util
 from pathlib import Path
 
 from tamale import generate
+from tamale.gateware import litedram
 from tamale.gateware.accelerator import Accelerator
 from tamale.gateware.sdram import PARTS, SdramController
 from tamale.generate import image_header
 from tamale.soc import toolchain
+from tamale.soc.ddr3_control import Ddr3Control
 from tamale.soc.soc import Soc
 
 __all__ = [
@@ -30,8 +32,8 @@ PAD_DELAY = 2
 
 #: Sources of the firmware, in `firmware_folder`.
 _SOURCES = (
-    "start.S", "hal.c", "console.c", "driver.c", "image.c", "loader.c", "spi.c", "flash.c",
-    "card.c", "file.c", "memtest.c", "sample.c", "tokenizer.c", "main.c",
+    "start.S", "hal.c", "console.c", "ddr3.c", "driver.c", "image.c", "loader.c", "spi.c",
+    "flash.c", "card.c", "file.c", "memtest.c", "sample.c", "tokenizer.c", "main.c",
 )  # fmt: skip
 
 
@@ -48,6 +50,12 @@ def firmware_folder():
 def build_soc(config):
     """Return the `Soc` of a configuration, without firmware."""
     accelerator = Accelerator(config)
+    control, modes = None, {}
+    if config.memory == "ddr3":
+        part = litedram.PARTS[config.ddr3_part]
+        control = Ddr3Control(part)
+        values = litedram.mode_registers(part, config.clock_hz)
+        modes = {f"DDR3_MODE{number}": value for number, value in enumerate(values)}
     return Soc(
         clock_hz=config.clock_hz,
         cpu_clock_hz=config.cpu_clock_hz or None,
@@ -57,6 +65,7 @@ def build_soc(config):
         uart_baud=config.uart_baud,
         accelerator=accelerator,
         storage=config.storage,
+        memory_control=control,
         name=config.name,
         constants={
             "NAME": config.name,
@@ -66,23 +75,33 @@ def build_soc(config):
             "STORAGE_RAM_BYTES": STORAGE_RAM_BYTES,
             "STORAGE": int(config.storage and config.cpu_ram_bytes >= STORAGE_RAM_BYTES),
             "FLASH_IMAGE_OFFSET": config.flash_image_offset,
+            **modes,
         },
     )
 
 
 def build_memory(config, soc, *, power_up_us=200):
-    """Return the `SdramController` of a system, for a chip behind registers in the pads.
+    """Return the memory controller of a system.
+
+    That is a `SdramController`, for a chip behind registers in the pads, or a `Ddr3Controller`.
 
     Parameters
     ----------
     config : Config
-        With ``memory = "sdram"``.
+        With ``memory`` other than ``"ideal"``.
     soc : Soc
         What it is for.
     power_up_us : int
-        Wait before the first command in microseconds; simulations shorten it.
+        Wait before the first command to an SDRAM in microseconds; simulations shorten it.
     """
     port = soc.axi.signature
+    if config.memory == "ddr3":
+        return litedram.Ddr3Controller(
+            litedram.PARTS[config.ddr3_part],
+            config.clock_hz,
+            addr_width=port.addr_width,
+            id_width=port.id_width,
+        )
     return SdramController(
         PARTS[config.sdram_part],
         config.clock_hz,

@@ -70,7 +70,7 @@ def _start(platform, world):
         width = _power_of_two(8e9 * platform.bandwidth.value / clock, 16, 512)
         size = 1 << int(math.log2(1e9 * platform.memory.value * 1.05))
         config = at_clock(config, clock).replace(board=platform.name, name=platform.name)
-        if width > 16 or platform.memory_type != "sdr":
+        if config.memory != "ddr3" and (width > 16 or platform.memory_type != "sdr"):
             config = config.replace(
                 memory="ideal",
                 memory_width=width,

@@ -338,9 +338,14 @@ module ddr3_dfi #(
     // Pins that hold for both phases, and the refreshes that fall due.
     task pins(input new_reset_n, input new_cke);
         begin
-            if (new_reset_n && !reset_n && (now < T_RESET || new_cke)) violate(1, 0);
+            if (new_reset_n && !reset_n && (now < reset_since + T_RESET || new_cke)) violate(1, 0);
             if (new_cke && !cke && (!reset_n || now < reset_since + T_CKE)) violate(1, 0);
-            if (!new_reset_n && reset_n || !new_cke && cke) violate(20, 0);
+            if (!new_reset_n && reset_n) begin
+                loaded = 0;
+                calibrated = 0;
+                for (i = 0; i < BANKS; i = i + 1) active[i] = 0;
+            end
+            if (!new_cke && cke && new_reset_n) violate(20, 0);
             if (new_reset_n != reset_n) reset_since = now;
             if (new_cke != cke) cke_since = now;
             reset_n = new_reset_n;
