@@ -1,7 +1,6 @@
 """LiteDRAM on the bench of our SDRAM controller: ``python -m tamale_sim.bench_litedram``.
 
-The same reader, chip model and figures as in `tamale_sim.bench_memory`. Needs LiteDRAM:
-``pip install 'tamale[litedram]'``.
+The same reader, chip model and figures as in `tamale_sim.bench_memory`.
 
 The core has an AXI4 port of 32 bits on its native port; a state machine sets the chip up in place
 of software. The PHY is LiteDRAM's interface with registers to the chip and back.
@@ -15,7 +14,7 @@ from pathlib import Path
 from amaranth.hdl import ClockSignal, Instance, Module, Mux, ResetSignal, Signal, UnusedElaboratable
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from tamale.gateware import axi
+from tamale.gateware import axi, litedram
 from tamale.gateware.sdram import PARTS, SdramController
 
 from .bench_memory import measure
@@ -29,16 +28,6 @@ _PINS = {
     "cke": 1, "cs_n": 1, "ras_n": 1, "cas_n": 1, "we_n": 1, "ba": 2, "a": 13, "dqm": 2,
     "dq_o": 16, "dq_oe": 1,
 }  # fmt: skip
-
-#: Signals of the AXI channels that the reader and our ports have; LiteDRAM's other inputs are 0.
-_CHANNELS = {
-    "ar": (("addr", "burst", "len", "size", "id", "valid"), ("ready",)),
-    "aw": (("addr", "burst", "len", "size", "id", "valid"), ("ready",)),
-    "w": (("data", "strb", "last", "valid"), ("ready",)),
-    "b": (("ready",), ("id", "resp", "valid")),
-    "r": (("ready",), ("data", "id", "last", "resp", "valid")),
-}
-_UNUSED = ("cache", "dest", "lock", "prot", "qos", "region", "user", "last")
 
 #: When the state machine issues the commands that set the chip up, in clocks.
 _PRECHARGE, _REFRESH, _MODE, _READY = 400, 420, 700, 720
@@ -69,7 +58,6 @@ def generate(path, part, clock_hz, cas_latency, *, postpone=1, data_width=32):
     from litedram.frontend.axi import LiteDRAMAXI2Native, LiteDRAMAXIPort
     from litedram.modules import SDRModule, _SpeedgradeTimings, _TechnologyTimings
     from litedram.phy import dfi
-    from litex.gen.fhdl import verilog
 
     class Chip(SDRModule):
         nbanks, nrows, ncols = part.banks, 1 << part.row_bits, 1 << part.column_bits
@@ -141,15 +129,8 @@ def generate(path, part, clock_hz, cas_latency, *, postpone=1, data_width=32):
     top.comb += [core.dfii.ext_dfi_sel.eq(~initialised), word.eq(phy.dfi.p0.rddata_valid)]
     top.comb += [*idle, migen.Case(now, {**steps, "default": []})]
     ports = {clock.clk, clock.rst, initialised, word, dq_i, *pins.values()}
-    for channel in _CHANNELS:
-        endpoint = getattr(bus, channel)
-        fields = (*endpoint.description.payload_layout, *endpoint.description.param_layout)
-        for name in ("valid", "ready", "last", *(field[0] for field in fields)):
-            if hasattr(endpoint, name):
-                signal = getattr(endpoint, name)
-                signal.name_override = f"axi_{channel}_{name}"
-                ports.add(signal)
-    verilog.convert(top, ports, name="litedram").write(str(path))
+    ports |= litedram.axi_names(bus)
+    path.write_text(litedram.to_verilog(top, ports, "litedram"))
 
 
 class LiteDram(wiring.Component):
@@ -185,18 +166,13 @@ class LiteDram(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        ports = {}
-        for channel, (inputs, outputs) in _CHANNELS.items():
-            for way, names in (("i", inputs), ("o", outputs)):
-                for name in names:
-                    ports[f"{way}_axi_{channel}_{name}"] = getattr(self.axi, channel + name)
-        ports |= {f"i_axi_{channel}_{name}": 0 for channel in ("ar", "aw") for name in _UNUSED}
         pins = {name: Signal(bits, name=f"pin_{name}") for name, bits in _PINS.items()}
         given, word = Signal(16), Signal()
         m.submodules.core = Instance(
-            "litedram", i_clk=ClockSignal(), i_rst=ResetSignal(), i_axi_w_id=0,
+            "litedram", i_clk=ClockSignal(), i_rst=ResetSignal(),
             i_pin_dq_i=given, o_initialised=self.initialised, o_read_word=word,
-            **{f"o_pin_{name}": pin for name, pin in pins.items()}, **ports,
+            **{f"o_pin_{name}": pin for name, pin in pins.items()},
+            **litedram.axi_instance(self.axi),
         )  # fmt: skip
         wires = {name: pins[name] for name in _PINS if not name.startswith("dq_")}
         m.submodules.chip = Instance(

@@ -15,7 +15,10 @@ from tamale.gateware import litedram
 
 from .runner import MODELS, build_root
 
-__all__ = ["SOURCE", "Ddr3Setup", "SimulatedDdr3", "chip_parameters", "main", "write_sources"]
+__all__ = [
+    "SOURCE", "Ddr3Setup", "PreparedDdr3", "SimulatedDdr3", "chip_parameters", "main",
+    "write_sources",
+]  # fmt: skip
 
 #: Model that the components instantiate.
 SOURCE = MODELS / "ddr3_dfi.v"
@@ -151,7 +154,8 @@ class Ddr3Setup(wiring.Component):
         m = Module()
         control = self.control
         modes = litedram.mode_registers(self._part, self._clock_hz)
-        steps = []
+        every = (1 << self._part.lanes) - 1
+        steps = [{"lanes": every, "delay_reset": 1}, {"lanes": every, "slip_reset": 1}]
         for lane, (first, last, slip) in enumerate(WINDOWS):
             steps += [{"lanes": 1 << lane, "delay_step": 1}] * ((first + last) // 2)
             steps += [{"lanes": 1 << lane, "slip_step": 1}] * slip
@@ -163,7 +167,9 @@ class Ddr3Setup(wiring.Component):
         steps.append({"issue": 1, "we": 1, "address": 1 << 10})
         steps.append({"software": 0})
         step, wait = Signal(range(len(steps) + 1)), Signal(range(self.WAIT))
-        pulses = ("issue", "ras", "cas", "we", "delay_step", "slip_step")
+        pulses = (
+            "issue", "ras", "cas", "we", "delay_reset", "delay_step", "slip_reset", "slip_step"
+        )  # fmt: skip
         m.d.sync += [getattr(control, name).eq(0) for name in (*pulses, "lanes")]
         with m.If(wait != self.WAIT - 1):
             m.d.sync += wait.eq(wait + 1)
@@ -177,10 +183,21 @@ class Ddr3Setup(wiring.Component):
 
 
 class PreparedDdr3(wiring.Component):
-    """`SimulatedDdr3` that sets itself up; its members without ``control``."""
+    """`SimulatedDdr3` that sets itself up, and takes no address before.
 
-    def __init__(self, controller):
-        self._memory = SimulatedDdr3(controller, Ddr3Setup.CHIP)
+    Parameters
+    ----------
+    controller : litedram.Ddr3Controller
+    chip : dict
+        See `SimulatedDdr3`.
+
+    Members
+    -------
+    All of `SimulatedDdr3`, without ``control``.
+    """
+
+    def __init__(self, controller, chip=None):
+        self._memory = SimulatedDdr3(controller, Ddr3Setup.CHIP | (chip or {}))
         self._setup = Ddr3Setup(controller.part, controller.clock_hz)
         members = dict(self._memory.signature.members)
         del members["control"]
@@ -189,8 +206,13 @@ class PreparedDdr3(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.setup, m.submodules.memory = setup, memory = self._setup, self._memory
-        wiring.connect(m, wiring.flipped(self.axi), memory.axi)
         wiring.connect(m, setup.control, memory.control)
+        for name, member in memory.axi.signature.flip().members.items():
+            here, there = getattr(self.axi, name), getattr(memory.axi, name)
+            given, taken = (here, there) if member.flow is Out else (there, here)
+            if name in ("arvalid", "arready", "awvalid", "awready"):
+                given = given & memory.initialised
+            m.d.comb += taken.eq(given)
         for name in ("violation", "read_word", "write_word", "refreshing", "initialised"):
             m.d.comb += getattr(self, name).eq(getattr(memory, name))
         return m

@@ -27,8 +27,8 @@ def test_round_trip_of_every_field(tmp_path):
         max_outstanding=7,
         candidates=5, cpu="vexriscv-lite", cpu_ram_bytes=32768, clock_hz=50_000_000,
         cpu_clock_hz=40_000_000, uart_baud=115200, storage=True, flash_image_offset=0x200000,
-        memory="ideal", memory_width=32, sdram_part="tiny", memory_bytes=1 << 24,
-        board="other board",
+        memory="ideal", memory_width=32, sdram_part="tiny", ddr3_part="MT41K128M16",
+        memory_bytes=1 << 24, board="other board",
     )  # fmt: skip
     default = Config()
     assert all(getattr(config, name) != getattr(default, name) for name in FIELDS)
@@ -70,7 +70,17 @@ def test_name_of_a_file(tmp_path):
         ("memory_bytes = 67108864", "memory_bytes = 67108864: IS42S16160G-7 has 33554432"),
         ("flash_image_offset = 4096", "= 4096: use a multiple of 65536 (what the flash erases"),
         ("flash_image_offset = 16777216", "below 16 MiB"),
-        ('memory = "ddr3"', "memory = 'ddr3': use sdram or ideal"),
+        ('memory = "hbm"', "memory = 'hbm': use sdram, ddr3 or ideal"),
+        ('memory = "ddr3"', "bus_width = 32: MT41K256M16 needs 128; use that, or another memory"),
+        (
+            'memory = "ddr3"\nbus_width = 128\nmemory_width = 32',
+            "memory_width = 32: MT41K256M16 needs 64",
+        ),
+        (
+            'memory = "ddr3"\nbus_width = 128\nmemory_width = 64\nmemory_bytes = 1073741824',
+            "memory_bytes = 1073741824: MT41K256M16 has 536870912",
+        ),
+        ('ddr3_part = "other"', "ddr3_part = 'other': known parts are MT41K256M16, MT41K128M16"),
         ("memory_width = 24", "memory_width = 24: use a power of two from 16 to bus_width = 32"),
         ("memory_width = 32", "memory_width = 32: the SDRAM moves 16 bits"),
     ],

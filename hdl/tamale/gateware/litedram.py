@@ -21,8 +21,8 @@ from amaranth.lib.wiring import In, Out
 from . import axi
 
 __all__ = [
-    "PARTS", "PHASES", "ControlSignature", "Ddr3Controller", "Ddr3Part", "DfiSignature",
-    "axi_instance", "axi_names", "control_instance", "core_verilog", "dfi_instance",
+    "MT41K128M16", "MT41K256M16", "PARTS", "PHASES", "ControlSignature", "Ddr3Controller",
+    "Ddr3Part", "DfiSignature", "axi_instance", "axi_names", "control_instance", "core_verilog", "dfi_instance",
     "mode_registers", "phy_settings", "phy_verilog", "to_verilog",
 ]  # fmt: skip
 
@@ -124,8 +124,11 @@ MT41K256M16 = Ddr3Part(
     t_refi=7812.5,  # 8192 refreshes in 64 ms
 )
 
+#: Its 256 MB sister, of OrangeCrab boards: half the rows, which are refreshed faster.
+MT41K128M16 = dataclasses.replace(MT41K256M16, name="MT41K128M16", row_bits=14, t_rfc=160)
+
 #: Parts by name.
-PARTS = {part.name: part for part in (MT41K256M16,)}
+PARTS = {part.name: part for part in (MT41K256M16, MT41K128M16)}
 
 
 def _phase_members(part):
