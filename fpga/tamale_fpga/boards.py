@@ -74,7 +74,7 @@ BOARDS = {
             "8 MB SDRAM in the package, 16 of 32 bits", "gowin",
         ),
         Board(
-            "ecpix5-85f", "tamale_fpga.platforms:Ecpix5", "ecpix5_r03", "512 MB DDR3, 16 bits"
+            "ecpix5-85f", "tamale_fpga.platforms:Ecpix5", "ecpix5", "512 MB DDR3, 16 bits"
         ),
         Board(
             "icebreaker", "amaranth_boards.icebreaker:ICEBreakerPlatform", "ice40_generic",

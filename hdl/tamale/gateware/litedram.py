@@ -22,8 +22,8 @@ from . import axi
 
 __all__ = [
     "MT41K128M16", "MT41K256M16", "PARTS", "PHASES", "ControlSignature", "Ddr3Controller",
-    "Ddr3Part", "DfiSignature", "axi_instance", "axi_names", "control_instance", "core_verilog", "dfi_instance",
-    "mode_registers", "phy_settings", "phy_verilog", "to_verilog",
+    "Ddr3Part", "DfiSignature", "axi_instance", "axi_names", "control_instance", "core_verilog",
+    "dfi_instance", "mode_registers", "phy_settings", "phy_verilog", "to_verilog",
 ]  # fmt: skip
 
 #: Clocks of the chip in one of the system: commands come in so many phases.
