@@ -115,7 +115,7 @@ struct scalar driver_scalar(uint32_t slot, uint32_t name) {
                            (int16_t)TAMALE_FIELD(TAMALE_ACCELERATOR_SCALAR_EXPONENT, word)};
 }
 
-uint64_t driver_counter(uint32_t counter) {
+uint64_t driver_counter(enum driver_counter counter) {
     tamale_accelerator_counter_select_write(
         TAMALE_PLACE(TAMALE_ACCELERATOR_COUNTER_SELECT_INDEX, counter));
     return tamale_accelerator_counter_read();

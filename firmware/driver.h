@@ -11,6 +11,40 @@
 #include <stdint.h>
 
 #include "sample.h"
+#include "tamale_soc.h"
+
+#ifdef TAMALE_ENGINE_BASE
+/* The core performs the commands itself, see core_driver.c; what it does not count stays zero. */
+#include "tamale_machine.h"
+#define DRIVER_CANDIDATES MACHINE_CANDIDATES
+enum driver_counter {
+#define DRIVER_COUNTER(name) DRIVER_COUNTER_##name
+#else
+#define DRIVER_CANDIDATES TAMALE_ACCELERATOR_CANDIDATES_INIT
+enum driver_counter {
+#define DRIVER_COUNTER(name) DRIVER_COUNTER_##name = TAMALE_ACCELERATOR_COUNTER_SELECT_INDEX_##name
+#endif
+    DRIVER_COUNTER(CYCLES),
+    DRIVER_COUNTER(LAYERS_CYCLES),
+    DRIVER_COUNTER(LAYERS_BEATS),
+    DRIVER_COUNTER(HEAD_CYCLES),
+    DRIVER_COUNTER(HEAD_BEATS),
+    DRIVER_COUNTER(LOADER_CYCLES),
+    DRIVER_COUNTER(ARRAY_CYCLES),
+    DRIVER_COUNTER(VECTOR_CYCLES),
+    DRIVER_COUNTER(SCALAR_CYCLES),
+    DRIVER_COUNTER(KV_WRITER_CYCLES),
+    DRIVER_COUNTER(SEQUENCER_CYCLES),
+    DRIVER_COUNTER(ARRAY_STARVED),
+    DRIVER_COUNTER(ARRAY_DRAINING),
+    DRIVER_COUNTER(FENCE_WAIT),
+    DRIVER_COUNTER(FIFO_FULL),
+    DRIVER_COUNTER(MEMORY_WAIT),
+    DRIVER_COUNTER(WALKER_IDLE),
+    DRIVER_COUNTER(SATURATIONS),
+    DRIVER_COUNTER(QUEUE_EMPTY),
+    DRIVER_COUNTER(JOBS),
+};
 
 /* One token of a job. */
 struct driver_slot {
@@ -42,8 +76,8 @@ uint32_t driver_candidates(uint32_t slot, struct candidate *best);
 /* A scalar register of a slot. */
 struct scalar driver_scalar(uint32_t slot, uint32_t name);
 
-/* A performance counter, TAMALE_ACCELERATOR_COUNTER_SELECT_INDEX_*, as it was when the last job ended. */
-uint64_t driver_counter(uint32_t counter);
+/* A performance counter as it was when the last job ended. */
+uint64_t driver_counter(enum driver_counter counter);
 
 /* 0, or the code of the fault that stopped the accelerator; `info` as its register says. */
 uint32_t driver_fault(uint32_t *info);

@@ -51,10 +51,12 @@ uintptr_t hal_exception(uint32_t cause, uintptr_t address, uint32_t value);
 void hal_data_cache_invalidate(void);
 void hal_instruction_cache_invalidate(void);
 
+#ifdef TAMALE_DRAM_BASE
 /* The same DRAM past the caches. */
 static inline volatile void *hal_uncached(const volatile void *pointer) {
     return (volatile void *)((uintptr_t)pointer - TAMALE_DRAM_BASE + TAMALE_DRAM_UNCACHED_BASE);
 }
+#endif
 
 /* Ends the program. */
 _Noreturn void hal_exit(uint32_t code);

@@ -3,6 +3,9 @@
 #include "console.h"
 #include "driver.h"
 
+/* What the stack may take of a memory that it shares with the caches. */
+#define STACK_BYTES 4096u
+
 static uint32_t word(enum tamale_image_word name) { return IMAGE[name]; }
 
 static void error(const char *what, const char *source) {
@@ -38,6 +41,22 @@ bool image_checksum(uint32_t offset, uint32_t bytes, uint32_t *crc) {
 
 bool image_begins(void) { return word(TAMALE_IMAGE_MAGIC_WORD) == TAMALE_IMAGE_MAGIC; }
 
+/* Bytes for caches and prompts, which begin at `kv_base`. */
+static uint32_t cache_room(uint32_t bytes, struct layout *layout) {
+#ifdef TAMALE_FLASH_BASE
+    /* They lie on chip, between variables and stack: a difference of addresses, modulo 2**32. */
+    extern uint8_t __bss_end[], __stack_top[];
+    uintptr_t base = ((uintptr_t)__bss_end + 15) & ~(uintptr_t)15;
+    layout->kv_base = (uint32_t)(base - MEMORY_BASE);
+    if (bytes > MEMORY_BYTES) return 0;
+    return (uint32_t)((uintptr_t)__stack_top - STACK_BYTES - base) & ~15u;
+#else
+    if (bytes > MEMORY_BYTES - 4096) return 0;
+    layout->kv_base = (bytes + 4095) & ~4095u;
+    return MEMORY_BYTES - layout->kv_base;
+#endif
+}
+
 bool image_check_header(const char *source, struct layout *layout) {
     if (word(TAMALE_IMAGE_VERSION_WORD) != TAMALE_IMAGE_VERSION) {
         error("image_version", source);
@@ -70,22 +89,24 @@ bool image_check_header(const char *source, struct layout *layout) {
     uint32_t cache = word(TAMALE_IMAGE_KV_SEQUENCE_BYTES_WORD);
     layout->vocabulary = word(TAMALE_IMAGE_VOCABULARY_WORD);
     layout->context = context;
-    uint32_t room = 0;
-    if (bytes <= TAMALE_DRAM_SIZE - 4096) {
-        layout->kv_base = (bytes + 4095) & ~4095u;
-        room = TAMALE_DRAM_SIZE - layout->kv_base;
-    }
+    uint32_t room = cache_room(bytes, layout);
     layout->sequences = room / (cache + 4 * context);
     if (!layout->sequences) {
         error("memory_too_small", source);
-        record_number("has", TAMALE_DRAM_SIZE);
+#ifdef TAMALE_FLASH_BASE
+        record_number("has", room);
+        record_number("wants", cache + 4 * context);
+#else
+        record_number("has", MEMORY_BYTES);
         record_number("wants", (uint64_t)bytes + 4096 + cache + 4 * context);
+#endif
         record_end();
         return false;
     }
     if (layout->sequences > word(TAMALE_IMAGE_VECTORS_WORD))
         layout->sequences = word(TAMALE_IMAGE_VECTORS_WORD);
-    layout->prompts = IMAGE + (TAMALE_DRAM_SIZE / 4 - context * layout->sequences);
+    /* At the end of the room. */
+    layout->prompts = IMAGE + ((layout->kv_base + room) / 4 - context * layout->sequences);
     return true;
 }
 

@@ -8,13 +8,22 @@
 #include "tamale_image.h"
 #include "tamale_soc.h"
 
-/* The start of the memory, past the caches. */
+/* The memory that begins with the image: DRAM, or the part of the flash that the image has for itself. */
+#ifdef TAMALE_FLASH_BASE
+#define MEMORY_BASE (TAMALE_FLASH_BASE + TAMALE_FLASH_IMAGE_OFFSET)
+#define MEMORY_BYTES (TAMALE_FLASH_SIZE - TAMALE_FLASH_IMAGE_OFFSET)
+#define IMAGE ((volatile uint32_t *)MEMORY_BASE)
+#else
+#define MEMORY_BASE TAMALE_DRAM_BASE
+#define MEMORY_BYTES TAMALE_DRAM_SIZE
+/* Past the caches. */
 #define IMAGE ((volatile uint32_t *)TAMALE_DRAM_UNCACHED_BASE)
+#endif
 
 /* What the memory holds behind the image, and what of its header is looked at for every token. */
 struct layout {
     uint32_t vocabulary, context;
-    uint32_t kv_base;           /* byte address of the first sequence's cache */
+    uint32_t kv_base;           /* of the first sequence's cache, from the start of the memory */
     uint32_t sequences;         /* that fit the memory and the hardware */
     volatile uint32_t *prompts; /* [sequences][context] */
 };

@@ -47,6 +47,12 @@ static bool stopped; /* by Ctrl-C */
 /* A system with less on-chip memory takes prompts as tokens only. */
 #define TEXT_FITS (TAMALE_RAM_SIZE >= TAMALE_TEXT_RAM_BYTES)
 
+/* A memory that is the flash is written by a programmer only. */
+#ifdef TAMALE_DRAM_SIZE
+#define CAN_LOAD (TAMALE_RAM_SIZE >= TAMALE_LOAD_RAM_BYTES)
+#define CAN_TEST_MEMORY (TAMALE_RAM_SIZE >= TAMALE_STORAGE_RAM_BYTES)
+#endif
+
 static uint32_t word(enum tamale_image_word name) { return image[name]; }
 
 static void configure(void) {
@@ -58,7 +64,7 @@ static void configure(void) {
 /* The caches are free while no generation runs, so the tokenizer works there. */
 static void prepare_text(void) {
     if (!TEXT_FITS) return;
-    const uint8_t *memory = (const uint8_t *)TAMALE_DRAM_BASE;
+    const uint8_t *memory = (const uint8_t *)MEMORY_BASE;
     const uint32_t *vocabulary = (const uint32_t *)(memory + word(TAMALE_IMAGE_TEXT_OFFSET_WORD));
     text.possible =
         word(TAMALE_IMAGE_TOKENIZER_BYTES_WORD) && word(TAMALE_IMAGE_TEXT_BYTES_WORD) &&
@@ -66,7 +72,7 @@ static void prepare_text(void) {
                        (const uint32_t *)(memory + word(TAMALE_IMAGE_TOKENIZER_OFFSET_WORD)),
                        vocabulary,
                        (const uint8_t *)(vocabulary + word(TAMALE_IMAGE_VOCABULARY_WORD) + 1),
-                       (void *)(TAMALE_DRAM_BASE + layout.kv_base),
+                       (void *)(MEMORY_BASE + layout.kv_base),
                        layout.sequences * word(TAMALE_IMAGE_KV_SEQUENCE_BYTES_WORD));
 }
 
@@ -97,7 +103,7 @@ static void report_state(void) {
     record_begin("waiting");
     record_number("protocol", PROTOCOL);
     record_text("configuration", TAMALE_NAME);
-    record_number("memory", TAMALE_DRAM_SIZE);
+    record_number("memory", MEMORY_BYTES);
     record_number("hello", greeting);
     record_end();
 }
@@ -165,8 +171,8 @@ static void report_job(const struct finished *job) {
 static uint64_t cycles_before, head_cycles_before;
 
 static void job_cycles(uint64_t *cycles, uint64_t *head_cycles) {
-    uint64_t head_now = driver_counter(TAMALE_ACCELERATOR_COUNTER_SELECT_INDEX_HEAD_CYCLES);
-    uint64_t now = driver_counter(TAMALE_ACCELERATOR_COUNTER_SELECT_INDEX_LAYERS_CYCLES) + head_now;
+    uint64_t head_now = driver_counter(DRIVER_COUNTER_HEAD_CYCLES);
+    uint64_t now = driver_counter(DRIVER_COUNTER_LAYERS_CYCLES) + head_now;
     *cycles = now - cycles_before;
     *head_cycles = head_now - head_cycles_before;
     cycles_before = now;
@@ -192,7 +198,7 @@ static void submit(const struct driver_slot *slots, uint32_t count, bool head) {
 
 /* Samples the next token of a sequence from a slot's candidates. */
 static void sample(uint32_t sequence, uint32_t slot, struct scalar unit) {
-    struct candidate best[TAMALE_ACCELERATOR_CANDIDATES_INIT];
+    struct candidate best[DRIVER_CANDIDATES];
     uint32_t count = driver_candidates(slot, best);
     struct sequence *s = &sequences[sequence];
     candidates_sort(best, count);
@@ -308,7 +314,7 @@ static const struct {
     const char *name;
     uint32_t index;
 } counters[] = {
-#define COUNTER(name, index) {#name, TAMALE_ACCELERATOR_COUNTER_SELECT_INDEX_##index}
+#define COUNTER(name, index) {#name, DRIVER_COUNTER_##index}
     COUNTER(cycles, CYCLES),
     COUNTER(layers_cycles, LAYERS_CYCLES),
     COUNTER(layers_beats, LAYERS_BEATS),
@@ -593,7 +599,7 @@ static void boot(void) {
     report_state();
 }
 
-#if TAMALE_RAM_SIZE >= TAMALE_LOAD_RAM_BYTES
+#if CAN_LOAD
 static void command_load(void) {
     if (!loader_load()) return;
     usable = false;
@@ -611,7 +617,7 @@ static void command_sums(void) {
 }
 #endif
 
-#if TAMALE_RAM_SIZE >= TAMALE_STORAGE_RAM_BYTES
+#if CAN_TEST_MEMORY
 static void command_memtest(void) {
     if (!memtest()) return;
     usable = false;
@@ -633,10 +639,10 @@ static const struct {
     {"stats", stats, false},
     {"hello", command_hello, false},
     {"boot", boot, false},
-#if TAMALE_RAM_SIZE >= TAMALE_STORAGE_RAM_BYTES
+#if CAN_TEST_MEMORY
     {"memtest", command_memtest, false},
 #endif
-#if TAMALE_RAM_SIZE >= TAMALE_LOAD_RAM_BYTES
+#if CAN_LOAD
     {"load", command_load, false},
     {"sums", command_sums, false},
 #endif

@@ -1,6 +1,6 @@
 #include "sample.h"
 
-#include "tamale_image.h"
+#include "integer.h"
 
 /* log2(e) in units of 2**-16. */
 #define LOG2_E 94548u
@@ -20,14 +20,6 @@ static uint32_t next_random(struct sampler *sampler) {
     x ^= x >> 17;
     x ^= x << 5;
     return sampler->state = x;
-}
-
-/* 2**-z in units of 2**-15; z in units of 2**-16. */
-static uint32_t exp2_negative(uint32_t z) {
-    uint32_t index = z >> 10 & 63;
-    uint32_t value = tamale_exp2_table[index] - ((tamale_exp2_delta[index] * (z & 1023) + 512) >> 10);
-    uint32_t shift = 1 + (z >> 16);
-    return (uint32_t)(((uint64_t)value + (1ull << (shift - 1))) >> shift);
 }
 
 void candidates_sort(struct candidate *best, uint32_t count) {
@@ -61,7 +53,7 @@ uint32_t sampler_pick(struct sampler *sampler, const struct candidate *best, uin
             z = Z_MAX;
         else
             z <<= exponent;
-        weights[i] = exp2_negative(z > Z_MAX ? Z_MAX : (uint32_t)z);
+        weights[i] = integer_exp2_negative(z > Z_MAX ? Z_MAX : (uint32_t)z);
         total += weights[i];
     }
     uint32_t threshold = (uint32_t)((uint64_t)next_random(sampler) * total >> 32);

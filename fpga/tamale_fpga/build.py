@@ -16,10 +16,12 @@ from pathlib import Path
 
 from amaranth.back import rtlil
 from amaranth.hdl import UnusedElaboratable
-from tamale.soc.system import build_firmware, build_soc
+from tamale.soc.core_soc import FIRMWARE_OFFSET
+from tamale.soc.system import FLASH_FIRMWARE, build_firmware, build_soc
 from tamale_model.explore import silicon
 
-from . import area, ecp5, gowin
+from . import area, ecp5, gowin, ice40
+from .core_top import CoreBoardDesign
 from .top import BoardDesign
 
 __all__ = ["Build", "build", "synthesise"]
@@ -28,7 +30,10 @@ __all__ = ["Build", "build", "synthesise"]
 _RECIPE = 4
 
 #: What synthesises, routes and packs for a family of FPGAs; others are only estimated.
-_FLOWS = {"ecp5": ecp5, "gowin": gowin}
+_FLOWS = {"ecp5": ecp5, "gowin": gowin, "ice40": ice40}
+
+#: The top level of a board of a family whose core performs the commands.
+_CORE_DESIGNS = {"ice40": CoreBoardDesign}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +50,8 @@ class Build:
     seeds : list of dict
         ``seed``, ``fmax_mhz`` by clock domain, ``resources``, ``seconds``; in the order of seeds.
     bitstream : Path
-        Of the seed with the fastest engine.
+        Of the seed with the fastest engine; with the firmware behind it where the core starts from
+        the flash.
     """
 
     directory: Path
@@ -119,7 +125,7 @@ def _route(flow, directory, platform, seed):
 
 
 def _refusal(board, config):
-    """Return why a board of a family that nothing here places and routes is not built for."""
+    """Return why a board whose FPGA is too small for an accelerator is not built for one."""
     with warnings.catch_warnings():
         # Of the system without memory and pins, only the size is asked for.
         warnings.simplefilter("ignore", UnusedElaboratable)
@@ -130,7 +136,7 @@ def _refusal(board, config):
     largest = ", ".join(f"{name} {lut4:,.0f}" for name, lut4 in blocks[:4])
     return (
         f"{board.name} cannot be built for: configuration {config.name} needs "
-        + ("; and ".join(reasons) or f"a flow for {board.family}, which is missing")
+        + ("; and ".join(reasons) or "a memory, which the board has none of")
         + f". Largest blocks, in LUT4: {largest}. {board.figures.note}"
     )
 
@@ -149,7 +155,15 @@ def synthesise(board, config, root, *, progress=None):
     """
     progress = progress or (lambda line: None)
     progress(f"generating {config.name} for {board.name}")
-    if board.family not in _FLOWS:
+    design = BoardDesign
+    if config.engine == "core":
+        if board.family not in _CORE_DESIGNS:
+            raise ValueError(
+                f"configuration {config.name} has engine = 'core', which is built for "
+                f"{', '.join(_CORE_DESIGNS)} only; use one of engine = 'accelerator'"
+            )
+        design = _CORE_DESIGNS[board.family]
+    elif board.family in _CORE_DESIGNS:
         raise ValueError(_refusal(board, config))
     soc = build_soc(config)
     folder = Path(root) / f"{board.name}.{config.name}"
@@ -157,7 +171,7 @@ def synthesise(board, config, root, *, progress=None):
     flow = _FLOWS[board.family]
     platform = board.platform()
     # Without the lines of the source, whose numbers and folders would be part of the hash.
-    plan = platform.build(BoardDesign(config, soc), do_build=False, emit_src=False)
+    plan = platform.build(design(config, soc), do_build=False, emit_src=False)
     files = {
         name: content.encode() if isinstance(content, str) else content
         for name, content in plan.files.items()
@@ -179,6 +193,16 @@ def synthesise(board, config, root, *, progress=None):
         return {"cells": flow.synthesise_files("top", directory, verilog)}
 
     return directory, platform, _stage(directory / "synthesis.json", make)
+
+
+def _with_firmware(bitstream, firmware):
+    """Return a file with both, for the flash, beside the bitstream."""
+    firmware = firmware.read_bytes()
+    data = ice40.with_firmware(bitstream.read_bytes(), firmware, FIRMWARE_OFFSET)
+    digest = hashlib.sha256(firmware).hexdigest()[:8]
+    path = bitstream.with_name(f"{bitstream.stem}.{digest}.bit")
+    path.write_bytes(data)
+    return path
 
 
 def build(board, config, root, *, seeds=3, jobs=None, progress=None):
@@ -231,4 +255,6 @@ def build(board, config, root, *, seeds=3, jobs=None, progress=None):
     if not bitstream.exists():
         progress(f"packing the bitstream of seed {best}")
         flow.pack(f"seed{best}", directory, platform)
+    if config.engine == "core":
+        bitstream = _with_firmware(bitstream, directory.parent / "firmware" / FLASH_FIRMWARE)
     return Build(directory, board, config, synthesis, results, bitstream)

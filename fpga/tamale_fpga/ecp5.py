@@ -164,6 +164,11 @@ def synthesise_files(top, directory, verilog=(), boxes=()):
     )
 
 
+def routed_files(stem):
+    """Return nextpnr's options for the files that `pack` and the report need."""
+    return ("--textcfg", f"{stem}.config", "--write", f"{stem}.routed.json")
+
+
 def place_and_route(top, directory, platform, *, seed, stem, options=()):
     """Place and route ``<top>.json`` with the constraints of ``<top>.lpf`` in a directory.
 

@@ -11,7 +11,10 @@ __all__ = ["FLASH_BYTES", "FlashError", "commands", "explain", "programmer", "ru
 FLASH_BYTES = 1 << 24
 
 #: Vendor and product of the USB interfaces through which boards are programmed, and the plug.
-_USB = {"ulx3s": ("0403", "6015", "US1"), "tangnano20k": ("0403", "6010", "only")}
+_USB = {
+    "ulx3s": ("0403", "6015", "US1"), "tangnano20k": ("0403", "6010", "only"),
+    "ice40_generic": ("0403", "6010", "only"),
+}  # fmt: skip
 
 
 class FlashError(RuntimeError):

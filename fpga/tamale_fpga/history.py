@@ -12,7 +12,7 @@ _FILE = Path(__file__).with_name("history.json")
 #: Resources that are recorded, by nextpnr's names.
 _RESOURCES = (
     "TRELLIS_COMB", "TRELLIS_FF", "DP16KD", "MULT18X18D", "LUT4", "ALU", "DFF", "BSRAM",
-    "MULT18X18",
+    "MULT18X18", "ICESTORM_LC", "ICESTORM_RAM", "ICESTORM_DSP",
 )  # fmt: skip
 
 #: How much worse a figure may be before it counts, in parts of it. A clock moves by some per cent

@@ -4,7 +4,7 @@ import collections
 import json
 import re
 
-from . import ecp5, gowin
+from . import ecp5, gowin, ice40
 
 __all__ = ["block_of", "by_block", "critical_paths", "floor_plan", "parts"]
 
@@ -13,6 +13,8 @@ _BLOCKS = (
     ("cpu", r"soc\.cpu\b"),
     ("cpu memory", r"soc\.ram\b"),
     ("memory controller", r"memory\.|pads\."),
+    ("engine", r"soc\.engine\b"),
+    ("flash reader", r"soc\.flash\b"),
     ("array", r"soc\.accelerator\.array\b"),
     ("activation memory", r"soc\.accelerator\.activation\b"),
     ("vector unit", r"soc\.accelerator\.vector"),
@@ -29,7 +31,7 @@ _BLOCKS = (
 _BLOCKS = tuple((name, re.compile(pattern)) for name, pattern in _BLOCKS)
 
 #: LUT4 slots of a cell that nextpnr placed, and what else is counted.
-_COUNTED = ecp5.CELLS | gowin.CELLS
+_COUNTED = ecp5.CELLS | gowin.CELLS | ice40.CELLS
 
 
 def block_of(name):
@@ -63,6 +65,8 @@ def _cells(path):
             block = next((owner[bit] for bit in outputs if owner.get(bit, "top") != "top"), block)
         place = re.match(r"X(\d+)/?Y(\d+)/", cell["attributes"].get("NEXTPNR_BEL", ""))
         yield block, cell["type"], place and (int(place[1]), int(place[2]))
+        if int(cell["parameters"].get("DFF_ENABLE", "0"), 2):  # iCE40: in the same cell
+            yield block, "ICESTORM_LC.DFF", None
 
 
 def by_block(routed):
@@ -75,8 +79,8 @@ def by_block(routed):
     """
     result = collections.defaultdict(collections.Counter)
     for block, kind, _ in _cells(routed):
-        if kind in _COUNTED:
-            result[block][_COUNTED[kind]] += 1
+        for name in _COUNTED.get(kind, ()):
+            result[block][name] += 1
     return {
         block: {name: counts[name] for name in ("lut4", "ff", "ebr", "dsp")}
         for block, counts in sorted(result.items(), key=lambda item: -item[1]["lut4"])

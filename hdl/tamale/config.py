@@ -85,9 +85,13 @@ class Config:
         from.
     flash_image_offset : int
         Where the flash holds the memory image, behind the bitstreams.
+    engine : str
+        What performs the commands: ``accelerator``, or the ``core`` itself, with a small engine for
+        its sums of trits (see ``tamale.soc.core_soc``).
     memory : str
         ``sdram`` (16-bit single data rate, timing of ``sdram_part``), ``ddr3`` (timing of
-        ``ddr3_part``, controller LiteDRAM) or ``ideal``.
+        ``ddr3_part``, controller LiteDRAM), ``ideal``, or ``flash``: the image stays in the
+        configuration flash, from ``flash_image_offset`` on, and caches lie in the core's memory.
     memory_width : int
         Bits that the memory moves in a clock: 16 for the SDRAM, 64 for 16-bit DDR3 on twice the
         clock, up to ``bus_width`` for the ideal memory.
@@ -128,6 +132,7 @@ class Config:
     uart_baud: int = 1_000_000
     storage: bool = False
     flash_image_offset: int = 0x400000
+    engine: str = "accelerator"
     memory: str = "sdram"
     memory_width: int = 16
     sdram_part: str = "IS42S16160G-7"
@@ -216,7 +221,14 @@ class Config:
         from tamale.soc.cpu import CPUS
 
         require("cpu", self.cpu in CPUS, f"known cores are {', '.join(CPUS)}")
-        require("memory", self.memory in ("sdram", "ddr3", "ideal"), "use sdram, ddr3 or ideal")
+        require(
+            "engine", self.engine in ("accelerator", "core"), "known engines are accelerator, core"
+        )
+        if self.engine == "core":
+            require("memory", self.memory == "flash", "with engine = 'core' use flash")
+        else:
+            mend = "use sdram, ddr3 or ideal; flash goes with engine = 'core'"
+            require("memory", self.memory in ("sdram", "ddr3", "ideal"), mend)
         require(
             "memory_width",
             _power_of_two(self.memory_width) and 16 <= self.memory_width <= self.bus_width,
@@ -236,6 +248,8 @@ class Config:
             _power_of_two(self.memory_bytes) and 1 << 16 <= self.memory_bytes <= 1 << 30,
             "use a power of two from 64 KiB to 1 GiB",
         )
+        if self.engine == "core":
+            self._require_core(require)
         if self.memory == "sdram":
             size = PARTS[self.sdram_part].size
             require("memory_bytes", self.memory_bytes <= size, f"{self.sdram_part} has {size}")
@@ -263,6 +277,24 @@ class Config:
             "cpu_ram_bytes",
             16384 <= self.cpu_ram_bytes <= 1 << 20 and self.cpu_ram_bytes % 4096 == 0,
             "use 16 KiB to 1 MiB, a multiple of 4096",
+        )
+
+    def _require_core(self, require):
+        """Refuse what firmware and its engine do not do."""
+        from tamale.soc.core_soc import FIRMWARE_OFFSET
+        from tamale.soc.qspi import FLASH_BYTES
+        from tamale.soc.spram import SPRAM_BYTES
+
+        for name, value in (
+            ("bus_width", 32), ("tile_rows", 1), ("vectors", 1), ("vu_width", 1), ("code", "t5"),
+            ("sparse_code", "none"), ("cpu_clock_hz", 0), ("storage", False),
+            ("cpu_ram_bytes", SPRAM_BYTES), ("memory_bytes", FLASH_BYTES),
+        ):  # fmt: skip
+            require(name, getattr(self, name) == value, f"with engine = 'core' use {value!r}")
+        require(
+            "flash_image_offset",
+            self.flash_image_offset >= 2 * FIRMWARE_OFFSET,
+            f"use {2 * FIRMWARE_OFFSET} or more; bitstream and firmware come before the image",
         )
 
     @property

@@ -1,6 +1,7 @@
 """A simulated board: the SoC, its memory with real timing, a serial port, eyes for tests."""
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -14,7 +15,7 @@ from tamale.gateware.counters import Counter
 from tamale.soc.soc import STORAGE
 from tamale.soc.system import build_firmware, build_memory, build_soc
 
-from . import ddr3, memory, verilator
+from . import core_board, ddr3, memory, verilator
 from .activity import COUNTED, IDLE_CAUSES, Activity
 from .conversation import BoardError, Conversation
 from .link import ProcessLink
@@ -25,6 +26,9 @@ __all__ = ["HARNESS", "HARNESS_HEADERS", "Board", "BoardError", "BoardTop", "Tex
 
 #: Main program of simulated boards.
 HARNESS = Path(__file__).parent / "harness.cpp"
+
+#: Contents of the flash beside the executable of a board with a core engine.
+FIRMWARE = "firmware.bin"
 
 #: What it includes beside it.
 HARNESS_HEADERS = (HARNESS.parent / "models" / "spi_devices.h",)
@@ -203,11 +207,15 @@ def build(config, *, waves=None, progress=None, errors=None):
     # The tests of several processes build the same at once.
     with tempfile.TemporaryDirectory(prefix="tamale.") as directory:
         build_firmware(soc, directory)
-    top = BoardTop(config, soc, errors)
+    core = config.engine == "core"
+    top = core_board.CoreBoardTop(config, soc) if core else BoardTop(config, soc, errors)
     verilog = to_verilog(top, "board")
+    if core:
+        # The firmware is no part of the circuit, but of the board.
+        verilog += f"// firmware {hashlib.sha256(soc.firmware).hexdigest()}\n"
     root = build_root()
     root.mkdir(parents=True, exist_ok=True)
-    return verilator.build_executable(
+    executable = verilator.build_executable(
         verilog,
         "board",
         HARNESS,
@@ -217,6 +225,11 @@ def build(config, *, waves=None, progress=None, errors=None):
         waves=waves,
         progress=progress,
     )
+    if core:
+        part = executable.with_name(f"{FIRMWARE}.{os.getpid()}")
+        part.write_bytes(soc.firmware)
+        part.replace(executable.with_name(FIRMWARE))
+    return executable
 
 
 class Board(Conversation):
@@ -266,6 +279,9 @@ class Board(Conversation):
         ]  # fmt: skip
         if image is not None:
             command.append(f"+image={Path(image).absolute()}")
+        firmware = Path(executable).with_name(FIRMWARE).absolute()
+        if firmware.exists():
+            command.append(f"+firmware={firmware}")
         for name, value in (
             ("--trace", trace and Path(trace).absolute()),
             ("--patience", patience),

@@ -60,7 +60,12 @@ def test_failing_tool(capsys):
 
 
 def test_board_that_is_too_small(capsys):
-    error = failure(capsys, "--board", "icebreaker")
+    error = failure(capsys, "--board", "icebreaker", "--config", "smallest")
     assert "icebreaker cannot be built for" in error and "was called" not in error
     assert "iCE40UP5K has 5,280" in error and "block RAMs of 4 kbit, iCE40UP5K has 30" in error
-    assert "Largest blocks, in LUT4: vector" in error and "It would take" in error
+    assert "Largest blocks, in LUT4: vector" in error and "The preset has no accel" in error
+
+
+def test_core_engine_on_another_board(capsys):
+    error = failure(capsys, "--board", "ulx3s-85f", "--config", "icebreaker")
+    assert "configuration icebreaker has engine = 'core'" in error and "was called" not in error

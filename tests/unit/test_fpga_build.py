@@ -7,7 +7,7 @@ import pytest
 from amaranth.lib import io
 from tamale import config as configuration
 from tamale.gateware.sdram import IS42S16160G_7
-from tamale_fpga import area, boards, build, clocks, history, report, tools
+from tamale_fpga import area, boards, build, clocks, core_top, history, report, tools
 from tamale_fpga.area import Area
 from tamale_fpga.pads import SdramPads
 
@@ -89,8 +89,10 @@ def test_presets_of_boards():
         config = configuration.load(board.preset)
         platform = board.platform()
         assert platform.device in board.device.name
-        if board.family == "ecp5":
-            assert config.board == board.name
+        assert config.board == board.name
+        if board.family == "ice40":
+            core_top.ice40_pll(int(platform.default_clk_frequency), config.clock_hz)
+        else:
             clocks.pll(int(platform.default_clk_frequency), config.clock_hz, config.cpu_clock_hz)
 
 

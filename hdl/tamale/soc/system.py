@@ -7,15 +7,20 @@ from tamale import generate
 from tamale.gateware import litedram
 from tamale.gateware.accelerator import Accelerator
 from tamale.gateware.sdram import PARTS, SdramController
-from tamale.generate import image_header
+from tamale.generate import image_header, linker, machine_header
 from tamale.soc import toolchain
+from tamale.soc.core_soc import CoreSoc
 from tamale.soc.ddr3_control import Ddr3Control
 from tamale.soc.soc import Soc
+from tamale.soc.ternary import TernaryEngine
 
 __all__ = [
-    "LOAD_RAM_BYTES", "PAD_DELAY", "STORAGE_RAM_BYTES", "TEXT_RAM_BYTES", "build_firmware",
-    "build_memory", "build_soc", "firmware_folder",
+    "FLASH_FIRMWARE", "LOAD_RAM_BYTES", "PAD_DELAY", "STORAGE_RAM_BYTES", "TEXT_RAM_BYTES",
+    "build_firmware", "build_memory", "build_soc", "firmware_folder",
 ]  # fmt: skip
+
+#: Name of the file, beside ``firmware.elf``, that the flash holds where the core starts from it.
+FLASH_FIRMWARE = "firmware.flash"
 
 #: On-chip memory from which on the firmware takes images over the serial port.
 LOAD_RAM_BYTES = 20480
@@ -36,6 +41,12 @@ _SOURCES = (
     "flash.c", "card.c", "file.c", "memtest.c", "sample.c", "tokenizer.c", "main.c",
 )  # fmt: skip
 
+#: Sources of the firmware that performs the commands itself.
+_CORE_SOURCES = (
+    "start.S", "hal.c", "console.c", "core_driver.c", "machine.c", "integer.c", "image.c",
+    "sample.c", "tokenizer.c", "main.c",
+)  # fmt: skip
+
 
 def firmware_folder():
     """Return the folder of the firmware's sources: beside the package when installed from a wheel,
@@ -48,7 +59,22 @@ def firmware_folder():
 
 
 def build_soc(config):
-    """Return the `Soc` of a configuration, without firmware."""
+    """Return the `Soc` or `CoreSoc` of a configuration, without firmware."""
+    if config.engine == "core":
+        return CoreSoc(
+            clock_hz=config.clock_hz,
+            cpu=config.cpu,
+            uart_baud=config.uart_baud,
+            engine=TernaryEngine(config.act_steps * config.tile_columns, config.accumulator_width),
+            name=config.name,
+            headers={"tamale_machine.h": machine_header.generate(config)},
+            constants={
+                "NAME": config.name,
+                "TEXT_RAM_BYTES": TEXT_RAM_BYTES,
+                "STORAGE": 0,
+                "FLASH_IMAGE_OFFSET": config.flash_image_offset,
+            },
+        )
     accelerator = Accelerator(config)
     control, modes = None, {}
     if config.memory == "ddr3":
@@ -118,7 +144,7 @@ def build_firmware(soc, directory):
 
     Parameters
     ----------
-    soc : Soc
+    soc : Soc or CoreSoc
     directory : path
         Where header, linker script, SVD, register documents and ``firmware.elf`` go.
 
@@ -130,12 +156,26 @@ def build_firmware(soc, directory):
     generate.write_all(soc.system, directory)
     (directory / "tamale_image.h").write_text(image_header.generate())
     folder = firmware_folder()
-    firmware = toolchain.build_firmware(
-        [folder / name for name in _SOURCES],
-        directory / "firmware.elf",
-        toolchain=soc.toolchain,
-        linker_script=directory / "tamale_soc.ld",
-        include=[directory, folder],
-    )
+    core = isinstance(soc, CoreSoc)
+
+    def compiled(sources, name, script, *options):
+        return toolchain.build_firmware(
+            [folder / source for source in sources],
+            directory / f"{name}.elf",
+            toolchain=soc.toolchain,
+            linker_script=directory / script,
+            include=[directory, folder],
+            options=options,
+        )
+
+    if core:
+        for name, text in soc.headers.items():
+            (directory / name).write_text(text)
+        # Its stack lies in the RAM.
+        (directory / "boot.ld").write_text(linker.generate(soc.system, program="boot", stack=0))
+        soc.load_boot(compiled(["boot.c"], "boot", "boot.ld").image)
+    firmware = compiled(_CORE_SOURCES if core else _SOURCES, "firmware", "tamale_soc.ld")
     soc.load_firmware(firmware.image)
+    if core:
+        (directory / FLASH_FIRMWARE).write_bytes(soc.firmware)
     return firmware

@@ -66,6 +66,8 @@ def _start(platform, world):
     """The reference before its memories are sized."""
     if platform.kind == "fpga":
         config = configuration.load(platform.preset)
+        if config.engine != "accelerator":  # which is what is sized here
+            config = configuration.load("smallest")
         clock = round(1e6 * platform.clock.value)
         width = _power_of_two(8e9 * platform.bandwidth.value / clock, 16, 512)
         size = 1 << int(math.log2(1e9 * platform.memory.value * 1.05))

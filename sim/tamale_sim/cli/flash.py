@@ -24,9 +24,10 @@ def add(subparsers):
         help="a bitstream, a model, or both, to a board",
         description="Programs a board with openFPGALoader. The bitstream goes into the FPGA, which "
         "forgets it without power, or with --spi into the flash that configures the FPGA at each "
-        "start. With --image a memory image goes into the same flash, behind the bitstream: the "
-        "board then starts its model without a computer. What the board says comes over the serial "
-        "port: tamale console.",
+        "start; on a board whose core itself performs the commands it always goes there, with the "
+        "firmware behind it. With --image a memory image goes into the same flash, behind the "
+        "bitstream: the board then starts its model without a computer. What the board says comes "
+        "over the serial port: tamale console.",
     )
     parser.add_argument("bitstream", nargs="?", help="file of `tamale build`")
     parser.add_argument(
@@ -69,8 +70,13 @@ def _check_image(path, config):
     size = path.stat().st_size
     if size > room:
         raise ImageError(
-            f"{str(path)!r} has {size:,} bytes, the flash {room:,} behind the bitstream: copy the "
-            "image to an SD card as TAMALE.IMG, or load it over the serial port (`tamale load`)"
+            f"{str(path)!r} has {size:,} bytes, the flash {room:,} behind the bitstream: "
+            + (
+                "use a smaller model"
+                if config.memory == "flash"
+                else "copy the image to an SD card as TAMALE.IMG, or load it over the serial port "
+                "(`tamale load`)"
+            )
         )
 
 
@@ -88,13 +94,15 @@ def run(args):
         _check_bitstream(bitstream)
     if image:
         _check_image(image, config)
-        if not config.storage:
+        if not config.storage and config.memory != "flash":
             raise ValueError(
                 f"configuration {config.name} has no storage, so its board does not look into the "
                 "flash; set storage = true, or load the image over the serial port (`tamale load`)"
             )
+    # A core that starts from the flash finds its firmware behind the bitstream there.
+    permanent = args.spi or config.engine == "core"
     lines = flash.commands(
-        board.programmer, bitstream, permanent=args.spi, image=image,
+        board.programmer, bitstream, permanent=permanent, image=image,
         offset=config.flash_image_offset,
     )  # fmt: skip
     program = flash.programmer()

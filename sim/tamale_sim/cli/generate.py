@@ -19,7 +19,7 @@ _DOCUMENTS = {
 }
 
 #: Sources of the driver, for programs of systems that use the accelerator alone.
-_DRIVER = ("driver.c", "driver.h", "sample.c", "sample.h")
+_DRIVER = ("driver.c", "driver.h", "integer.h", "sample.c", "sample.h")
 
 
 def add(subparsers):
@@ -50,6 +50,11 @@ def run(args):
         return
     config = configuration.load(args.config)
     folder = Path(args.output)
+    if args.what == "accelerator" and config.engine != "accelerator":
+        raise ValueError(
+            f"configuration {config.name} has engine = {config.engine!r}, no accelerator; generate "
+            "its soc"
+        )
     soc = build_soc(config)
     # Everything is made before anything is written: a mistake leaves the folder as it was.
     files = {f"{config.name}.toml": config.to_toml()}

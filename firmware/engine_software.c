@@ -1,0 +1,81 @@
+/* The ternary engine as a program, for tests of the machine on a computer. */
+#include "engine_software.h"
+
+#include "engine.h"
+#include "integer.h"
+#include "tamale_machine.h"
+
+static const uint8_t *memory, *from;
+static struct engine_logit *logits;
+static int8_t activations[MACHINE_ACT_STEPS * MACHINE_TILE_K];
+static uint32_t planes, bytes, tail, first, fed_bytes, write_at;
+static uint8_t fed[1 << 16];
+static int32_t factor;
+static uint32_t shift;
+
+void engine_software_attach(const uint8_t *memory_, struct engine_logit *logits_) {
+    memory = memory_;
+    logits = logits_;
+}
+
+int8_t *engine_software_activations(void) { return activations; }
+
+void engine_shape(uint32_t planes_, uint32_t bytes_, uint32_t tail_) {
+    planes = planes_, bytes = bytes_, tail = tail_;
+    from = 0;
+}
+
+void engine_stream(uint32_t offset, uint32_t size) {
+    (void)size;
+    from = memory + offset;
+}
+
+void engine_rows(uint32_t act, uint32_t count) {
+    (void)count;
+    first = act;
+}
+
+void engine_feed(uint32_t word) {
+    if (tail) __builtin_trap(); /* the core keeps the scales to itself */
+    for (int i = 0; i < 4; i++, word >>= 8) fed[fed_bytes++] = (uint8_t)word;
+}
+
+int32_t engine_sum(void) {
+    const uint8_t *row = from ? from : fed;
+    int32_t sum = 0;
+    for (uint32_t plane = 0; plane < planes; plane++) {
+        sum *= 3;
+        const int8_t *code = activations + first * MACHINE_TRITS;
+        for (uint32_t i = 0; i < bytes; i++) {
+            uint32_t number = machine_trit_number[*row++];
+            for (uint32_t n = 0; n < MACHINE_TRITS; n++, number /= 3)
+                sum += ((int32_t)(number % 3) - 1) * *code++;
+        }
+    }
+    if (from) from = row;
+    fed_bytes = 0;
+    return sum;
+}
+
+uint32_t engine_tail(void) {
+    uint32_t codes = 0;
+    for (uint32_t i = 0; i < tail; i++, from += 4 * MACHINE_BEAT_WORDS)
+        codes = codes >> 16 | (uint32_t)from[0] << 16 | (uint32_t)from[1] << 24;
+    return codes;
+}
+
+void engine_codes(uint32_t act) { write_at = act * MACHINE_TRITS; }
+
+void engine_code(int32_t code) { activations[write_at++] = (int8_t)code; }
+
+void scaler_shift(uint32_t shift_) { shift = shift_; }
+
+void scaler_factor(int32_t factor_) { factor = factor_; }
+
+int32_t scaler_apply(int32_t a) {
+    return integer_sat32(integer_round_shift((int64_t)a * factor, shift));
+}
+
+void engine_logit(int32_t value, uint32_t row) {
+    if (logits) logits[row] = (struct engine_logit){value, row};
+}

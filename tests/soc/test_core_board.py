@@ -1,0 +1,98 @@
+"""The board whose core performs the commands equals the golden model: tokens and logits."""
+
+import subprocess
+
+import numpy as np
+import pytest
+import systems
+from systems import golden, same_logits
+from tamale import config as configuration
+from tamale_sim import board as boards
+from tamale_sim.models_cache import open_image
+from test_board import compare
+
+CORE = configuration.load("icebreaker")
+
+
+@pytest.fixture(scope="module")
+def core():
+    """Executable of the board."""
+    return boards.build(CORE)
+
+
+def test_random_model(core, tmp_path):
+    """A prompt across a block of values, sampling, and a context that becomes full."""
+    image = systems.pack(CORE, tmp_path / "image", context=28)
+    runs = {
+        "long prompt": ([21], 2, (0.0, 0, 0), False),
+        "sampled": ([2], 3, (1.0, 0, 5), False),
+        "every logit": ([3], 2, (0.0, 0, 0), True),
+        "context": ([26], 9, (2.0, 3, 7), False),
+    }
+    done = compare(core, CORE, (tmp_path / "image", image), runs)
+    assert done[-1].reasons == {0: "context"}
+
+
+def test_groups(core, tmp_path):
+    """Matrices with a scale for every group of weights."""
+    image = systems.pack(CORE, tmp_path / "image", seed=7, hidden=128, group_size=64)
+    assert image.fields["group_size"] == 64
+    runs = {"every logit": ([3], 2, (0.0, 0, 0), True)}
+    compare(core, CORE, (tmp_path / "image", image), runs)
+
+
+def test_demonstration(core):
+    image, path = open_image(None, CORE)
+    prompt = np.random.default_rng(3).integers(0, image.fields["vocabulary"], 3).tolist()
+    with boards.Board(core, CORE, path) as board:
+        own = systems.run(board, [prompt], 3)
+        counters = board.stats()
+    expected = golden(image, CORE, [prompt], 3)
+    assert own.tokens == expected.tokens
+    same_logits(board, image, [own], [expected])
+    assert board.summary["violation"] == 0
+    cycles = counters["cycles"] / counters["jobs"]
+    print(f"{cycles:,.0f} cycles a token, {CORE.clock_hz / cycles:.2f} a second")
+    # 7.1 million when this was written.
+    assert cycles < 8_000_000
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tile_rows": 2}, "tile_rows"),
+        ({"max_context": 200}, "context"),
+    ],
+)
+def test_image_of_another_configuration(core, tmp_path, change, message):
+    other = configuration.load("smallest").replace(**change)
+    systems.pack(other, tmp_path / "image", context=other.max_context)
+    with pytest.raises(boards.BoardError, match=message):
+        boards.Board(core, CORE, tmp_path / "image").close()
+
+
+def test_damaged_image(core, tmp_path):
+    path = tmp_path / "image"
+    systems.pack(CORE, path)
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(boards.BoardError, match="checksum"):
+        boards.Board(core, CORE, path).close()
+
+
+def test_model_whose_cache_is_too_large(core, tmp_path):
+    path = tmp_path / "image"
+    image = systems.pack(CORE, path, layers=8, head_size=64, context=96)
+    assert image.fields["kv_sequence_bytes"] > 100_000
+    with pytest.raises(boards.BoardError, match="memory"):
+        boards.Board(core, CORE, path).close()
+
+
+def test_no_firmware(core):
+    """The boot program says what is missing, and waits for ever."""
+    process = subprocess.run(
+        [core, "--divisor", str(round(CORE.clock_hz / CORE.uart_baud)), "--limit", "400000"],
+        stdin=subprocess.DEVNULL, capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert process.stdout.startswith(b"no firmware in the flash; write it with: tamale flash\r\n")
