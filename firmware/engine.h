@@ -7,20 +7,22 @@
 #ifndef TAMALE_ENGINE_H
 #define TAMALE_ENGINE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #ifdef TAMALE_ENGINE_IN_SOFTWARE
 
-/* Trit planes and bytes of a plane of a row; words of scales behind it, 0 for rows that are fed. */
-void engine_shape(uint32_t planes, uint32_t bytes, uint32_t tail);
-/* Takes rows from the memory, `bytes` bytes from `offset` on. */
-void engine_stream(uint32_t offset, uint32_t bytes);
+/* Trit planes and bytes of a plane of a row; whether behind the first row and every other one that the
+ * memory gives comes a word with the scales of it and of the next one. */
+void engine_shape(uint32_t planes, uint32_t bytes, bool scaled);
+/* Takes rows from the memory, from `offset` on. */
+void engine_stream(uint32_t offset);
 /* So many rows follow, for the activations from `act` on, counted in bytes of trits. */
 void engine_rows(uint32_t act, uint32_t count);
 void engine_feed(uint32_t word);
 int32_t engine_sum(void);
-/* After the sum: the low halves of the words of scales, the last one in bits 31:16. */
-uint32_t engine_tail(void);
+/* The next word of scales, after the sum of the first of its rows. */
+uint32_t engine_scales(void);
 
 /* The following codes are activations, from `act` on; engine_code takes one. */
 void engine_codes(uint32_t act);
@@ -38,14 +40,13 @@ void engine_logit(int32_t value, uint32_t row);
 
 #include "tamale_soc.h"
 
-static inline void engine_shape(uint32_t planes, uint32_t bytes, uint32_t tail) {
+static inline void engine_shape(uint32_t planes, uint32_t bytes, bool scaled) {
     tamale_engine_shape_write(TAMALE_PLACE(TAMALE_ENGINE_SHAPE_BYTES, bytes) |
                               TAMALE_PLACE(TAMALE_ENGINE_SHAPE_PLANES, planes) |
-                              TAMALE_PLACE(TAMALE_ENGINE_SHAPE_TAIL, tail) |
-                              TAMALE_PLACE(TAMALE_ENGINE_SHAPE_ROW_BYTES, planes * bytes + 4 * tail));
+                              TAMALE_PLACE(TAMALE_ENGINE_SHAPE_SCALED, scaled) |
+                              TAMALE_PLACE(TAMALE_ENGINE_SHAPE_ROW_WORDS, planes * bytes / 4));
 }
-static inline void engine_stream(uint32_t offset, uint32_t bytes) {
-    (void)bytes;
+static inline void engine_stream(uint32_t offset) {
     tamale_engine_stream_write(TAMALE_FLASH_IMAGE_OFFSET + offset);
 }
 static inline void engine_rows(uint32_t act, uint32_t count) {
@@ -54,7 +55,7 @@ static inline void engine_rows(uint32_t act, uint32_t count) {
 }
 static inline void engine_feed(uint32_t word) { tamale_engine_feed_write(word); }
 static inline int32_t engine_sum(void) { return (int32_t)tamale_engine_sum_read(); }
-static inline uint32_t engine_tail(void) { return tamale_engine_tail_read(); }
+static inline uint32_t engine_scales(void) { return tamale_engine_scales_read(); }
 static inline void engine_codes(uint32_t act) { tamale_engine_codes_write(act); }
 static inline void engine_code(int32_t code) { tamale_engine_code_write((uint32_t)code); }
 static inline void scaler_shift(uint32_t shift) { tamale_engine_shift_write(shift); }

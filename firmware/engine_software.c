@@ -8,7 +8,9 @@
 static const uint8_t *memory, *from;
 static struct engine_logit *logits;
 static int8_t activations[MACHINE_ACT_STEPS * MACHINE_TILE_K];
-static uint32_t planes, bytes, tail, first, fed_bytes, write_at;
+static uint32_t planes, bytes, first, fed_bytes, write_at;
+static bool scaled, odd; /* odd: the next row has its scales behind the last one */
+static uint32_t scales;
 static uint8_t fed[1 << 16];
 static int32_t factor;
 static uint32_t shift;
@@ -20,15 +22,13 @@ void engine_software_attach(const uint8_t *memory_, struct engine_logit *logits_
 
 int8_t *engine_software_activations(void) { return activations; }
 
-void engine_shape(uint32_t planes_, uint32_t bytes_, uint32_t tail_) {
-    planes = planes_, bytes = bytes_, tail = tail_;
+void engine_shape(uint32_t planes_, uint32_t bytes_, bool scaled_) {
+    planes = planes_, bytes = bytes_, scaled = scaled_;
+    odd = false;
     from = 0;
 }
 
-void engine_stream(uint32_t offset, uint32_t size) {
-    (void)size;
-    from = memory + offset;
-}
+void engine_stream(uint32_t offset) { from = memory + offset; }
 
 void engine_rows(uint32_t act, uint32_t count) {
     (void)count;
@@ -36,7 +36,7 @@ void engine_rows(uint32_t act, uint32_t count) {
 }
 
 void engine_feed(uint32_t word) {
-    if (tail) __builtin_trap(); /* the core keeps the scales to itself */
+    if (scaled) __builtin_trap(); /* the core keeps the scales to itself */
     for (int i = 0; i < 4; i++, word >>= 8) fed[fed_bytes++] = (uint8_t)word;
 }
 
@@ -52,17 +52,17 @@ int32_t engine_sum(void) {
                 sum += ((int32_t)(number % 3) - 1) * *code++;
         }
     }
-    if (from) from = row;
+    if (from) {
+        from = row;
+        if (scaled && !odd)
+            for (int i = 0; i < 4; i++) scales = scales >> 8 | (uint32_t)*from++ << 24;
+        odd = !odd;
+    }
     fed_bytes = 0;
     return sum;
 }
 
-uint32_t engine_tail(void) {
-    uint32_t codes = 0;
-    for (uint32_t i = 0; i < tail; i++, from += 4 * MACHINE_BEAT_WORDS)
-        codes = codes >> 16 | (uint32_t)from[0] << 16 | (uint32_t)from[1] << 24;
-    return codes;
-}
+uint32_t engine_scales(void) { return scales; }
 
 void engine_codes(uint32_t act) { write_at = act * MACHINE_TRITS; }
 

@@ -111,15 +111,19 @@ static void matvec(const uint32_t *c) {
     if (source == SOURCE_VALUES) blocks = now.position / MACHINE_TILE_K + 1;
     bool scaled = MATVEC_SCALED(c), aux = scaled && MATVEC_AUX(c);
     bool to_candidates = MATVEC_TO_CANDIDATES(c);
-    uint32_t tail = scaled + aux, body = planes * steps * MACHINE_BEAT_WORDS;
-    uint32_t bytes = blocks * tiles * groups * (body + tail * MACHINE_BEAT_WORDS) * 4;
-    uint32_t offset = locate(source, MATVEC_HEAD(c), bytes);
-    bool streams = source == SOURCE_LINEAR;
+    uint32_t body = planes * steps, sets = blocks * tiles * groups;
+    /* A word holds the scales of two sets, or one set's and then comes its auxiliary one's. */
+    uint32_t words = sets * body + (aux ? 2 * sets : scaled ? (sets + 1) / 2 : 0);
+    uint32_t offset = locate(source, MATVEC_HEAD(c), 4 * words);
+    /* No model has auxiliary scales there. */
+    bool streams = source == SOURCE_LINEAR && !aux;
     const uint32_t *from = words_at(offset);
     uint32_t stride = MATVEC_VECTOR_STRIDE(c);
     if (to_candidates) candidate_count = 0;
-    engine_shape(planes, steps * MACHINE_TILE_COLUMNS, streams ? tail : 0);
-    if (streams) engine_stream(offset, bytes);
+    engine_shape(planes, steps * MACHINE_TILE_COLUMNS, streams && scaled);
+    if (streams) engine_stream(offset);
+    uint32_t codes = 0; /* of scales that are still to come, from bit 0 on */
+    bool more = false;
     for (uint32_t block = 0; block < blocks; block++) {
         uint32_t act = MATVEC_ACT(c) + block * groups * steps;
         int32_t *to = scratch + MATVEC_DST(c);
@@ -132,18 +136,12 @@ static void matvec(const uint32_t *c) {
                     for (const uint32_t *end = from + body; from < end;) engine_feed(*from++);
                 int32_t part = engine_sum();
                 if (scaled) {
-                    /* The last word of scales in the upper half. */
-                    uint32_t codes;
-                    if (streams)
-                        codes = engine_tail();
-                    else if (aux)
-                        codes = (from[0] & 0xFFFF) | from[MACHINE_BEAT_WORDS] << 16;
-                    else
-                        codes = from[0] << 16;
-                    part = scaled_sum(part, aux ? codes & 0xFFFF : codes >> 16);
-                    if (aux) to[stride] = integer_scale_to_fixed(codes >> 16);
-                    if (!streams) from += tail * MACHINE_BEAT_WORDS;
+                    if (!more) codes = streams ? engine_scales() : *from++;
+                    part = scaled_sum(part, codes & 0xFFFF);
+                    codes >>= 16;
+                    more = !more && !aux;
                 }
+                if (aux) to[stride] = integer_scale_to_fixed(*from++ & 0xFFFF);
                 sum = group ? integer_add(sum, part) : part;
             }
             if (!to_candidates)

@@ -65,7 +65,7 @@ def _cells(path):
             block = next((owner[bit] for bit in outputs if owner.get(bit, "top") != "top"), block)
         place = re.match(r"X(\d+)/?Y(\d+)/", cell["attributes"].get("NEXTPNR_BEL", ""))
         yield block, cell["type"], place and (int(place[1]), int(place[2]))
-        if int(cell["parameters"].get("DFF_ENABLE", "0"), 2):  # iCE40: in the same cell
+        if int(cell.get("parameters", {}).get("DFF_ENABLE", "0"), 2):  # iCE40: in the same cell
             yield block, "ICESTORM_LC.DFF", None
 
 
@@ -79,8 +79,8 @@ def by_block(routed):
     """
     result = collections.defaultdict(collections.Counter)
     for block, kind, _ in _cells(routed):
-        for name in _COUNTED.get(kind, ()):
-            result[block][name] += 1
+        if kind in _COUNTED:
+            result[block][_COUNTED[kind]] += 1
     return {
         block: {name: counts[name] for name in ("lut4", "ff", "ebr", "dsp")}
         for block, counts in sorted(result.items(), key=lambda item: -item[1]["lut4"])

@@ -92,7 +92,7 @@ def test_presets_of_boards():
         assert config.board == board.name
         if board.family == "ice40":
             core_top.ice40_pll(int(platform.default_clk_frequency), config.clock_hz)
-        else:
+        if board.family == "ecp5":
             clocks.pll(int(platform.default_clk_frequency), config.clock_hz, config.cpu_clock_hz)
 
 

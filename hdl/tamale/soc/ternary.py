@@ -1,6 +1,6 @@
 """A small ternary engine for a core that does the rest: row sums, and a scaling multiplier."""
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -13,7 +13,7 @@ from .registers import Block, Field, Register
 
 __all__ = ["BLOCK", "Scaler", "TernaryEngine"]
 
-_ROW_BITS = 12
+_ROW_BITS = 10
 _COUNT_BITS = 14
 
 #: A code's bits, and the largest number of activations' words.
@@ -29,8 +29,14 @@ BLOCK = Block(
             [
                 Field("bytes", _ACT_BITS, "Bytes of a plane.", access="wo"),
                 Field("planes", 3, "Trit planes.", access="wo"),
-                Field("tail", 2, "Words of scales behind a row.", access="wo"),
-                Field("row_bytes", _ROW_BITS, "Bytes of a row, scales included.", access="wo"),
+                Field(
+                    "scaled",
+                    1,
+                    "Behind the first row and every other one comes a word with its scale and that "
+                    "of the next row.",
+                    access="wo",
+                ),
+                Field("row_words", _ROW_BITS, "Words of a row's trits.", access="wo"),
             ],
         ),
         Register("stream", "Rows come from the flash, from this byte on.", width=24, access="wo"),
@@ -45,7 +51,7 @@ BLOCK = Block(
         Register("feed", "Four bytes of a row.", access="wo"),
         Register("sum", "Sum of the next row; the access waits for it.", access="ro"),
         Register(
-            "tail", "Low halves of the row's scales, the last one above; waits too.", access="ro"
+            "scales", "The next word of scales, after the first row's sum; waits too.", access="ro"
         ),
         Register("codes", "Word of activations from which codes are written.", access="wo"),
         Register("code", "The next code, a signed byte.", width=8, access="wo"),
@@ -145,7 +151,7 @@ class TernaryEngine(wiring.Component):
 
     Rows have one row a tile: plane after plane, the most significant first. Bytes come from the
     flash, or from software through ``feed``. The sum of a row waits in a register while the next
-    row is summed; with scales behind the rows the next row waits too.
+    row is summed; where there are scales the next row waits too.
 
     Parameters
     ----------
@@ -220,26 +226,26 @@ class TernaryEngine(wiring.Component):
 
         # Shape, and the place in a row of the byte that arrives next.
         size, act, streams = Signal(_ACT_BITS), Signal(_ACT_BITS), Signal()
-        planes, tail, row_bytes = Signal(3), Signal(2), Signal(_ROW_BITS)
+        planes, scaled, row_words = Signal(3), Signal(), Signal(_ROW_BITS)
         bytes_left, planes_left = Signal(_ACT_BITS), Signal(3)
         pointer = Signal(_ACT_BITS)
-        tail_left = Signal(4)
+        scales_left, odd = Signal(3), Signal()
         last_byte, last_plane = Signal(), Signal()
         m.d.comb += [last_byte.eq(bytes_left == 1), last_plane.eq(planes_left == 1)]
         body = Signal()
-        m.d.comb += body.eq(arrives & (tail_left == 0))
-        scales, tail_ready = Signal(32), Signal()
+        m.d.comb += body.eq(arrives & (scales_left == 0))
+        scales, scales_ready = Signal(32), Signal()
         with m.If(body):
             m.d.sync += [pointer.eq(pointer + 1), bytes_left.eq(bytes_left - 1)]
             with m.If(last_byte):
                 m.d.sync += [pointer.eq(act), bytes_left.eq(size), planes_left.eq(planes_left - 1)]
                 with m.If(last_plane):
-                    m.d.sync += [planes_left.eq(planes), tail_left.eq(tail << 2)]
+                    m.d.sync += [planes_left.eq(planes), odd.eq(~odd)]
+                    m.d.sync += scales_left.eq(Mux(scaled & ~odd, 4, 0))
         with m.Elif(arrives):
-            m.d.sync += tail_left.eq(tail_left - 1)
-            with m.If(~tail_left[1] ^ tail_left[0]):  # bytes 4 and 3 of a word, counted down
-                m.d.sync += scales.eq(Cat(scales[8:], byte))
-            m.d.sync += tail_ready.eq(tail_left == 1)
+            m.d.sync += scales_left.eq(scales_left - 1)
+            m.d.sync += scales.eq(Cat(scales[8:], byte))
+            m.d.sync += scales_ready.eq(scales_left == 1)
 
         # Activations, trits, and their sum in three steps.
         m.submodules.activations = store = memory.Memory(
@@ -297,25 +303,27 @@ class TernaryEngine(wiring.Component):
             m.d.sync += [total.eq(acc), total_ready.eq(1), acc.eq(0), complete.eq(0)]
 
         # What the stream is asked for.
-        rows_left, issue_left = Signal(_COUNT_BITS), Signal(_ROW_BITS)
+        rows_left, issue_left = Signal(_COUNT_BITS), Signal(_ROW_BITS + 2)
+        issue_odd = Signal()
         waiting = Signal(2)  # rows asked for, whose sum was not read
         begins, ends = Signal(), Signal()
         m.d.comb += [
             self.want.eq(issue_left != 0),
             begins.eq(
                 streams & (issue_left == 0) & (rows_left != 0)
-                & (waiting < Mux(tail != 0, 1, 2))
+                & (waiting < Mux(scaled, 1, 2))
             ),
-            # Scales are overwritten by those of the next row.
-            ends.eq(
-                streams
-                & Mux(tail != 0, reads("tail") & tail_ready, reads("sum") & total_ready)
-            ),
+            # With scales, those of a row are read before the row after the next one begins.
+            ends.eq(streams & reads("sum") & total_ready),
         ]  # fmt: skip
         with m.If(self.issued):
             m.d.sync += issue_left.eq(issue_left - 1)
         with m.If(begins):
-            m.d.sync += [issue_left.eq(row_bytes), rows_left.eq(rows_left - 1)]
+            m.d.sync += [
+                issue_left.eq(Cat(Const(0, 2), row_words + (scaled & ~issue_odd))),
+                issue_odd.eq(~issue_odd),
+                rows_left.eq(rows_left - 1),
+            ]
         m.d.sync += waiting.eq(waiting + begins - ends)
 
         # Codes from software: a lane each.
@@ -343,9 +351,10 @@ class TernaryEngine(wiring.Component):
                     }
                     m.d.sync += [
                         size.eq(fields["bytes"]), planes.eq(fields["planes"]),
-                        tail.eq(fields["tail"]), row_bytes.eq(fields["row_bytes"]),
+                        scaled.eq(fields["scaled"]), row_words.eq(fields["row_words"]), odd.eq(0),
+                        issue_odd.eq(0),
                         bytes_left.eq(fields["bytes"]), planes_left.eq(fields["planes"]),
-                        streams.eq(0), tail_left.eq(0), tail_ready.eq(0), total_ready.eq(0),
+                        streams.eq(0), scales_left.eq(0), scales_ready.eq(0), total_ready.eq(0),
                         complete.eq(0), acc.eq(0), rows_left.eq(0), issue_left.eq(0),
                         waiting.eq(0), fed_left.eq(0),
                     ]  # fmt: skip
@@ -373,21 +382,21 @@ class TernaryEngine(wiring.Component):
                     m.d.sync += self.pins.eq(data)
         with m.If(reads("sum") & total_ready):
             m.d.sync += total_ready.eq(0)
-        with m.If(reads("tail") & tail_ready):
-            m.d.sync += tail_ready.eq(0)
+        with m.If(reads("scales") & scales_ready):
+            m.d.sync += scales_ready.eq(0)
 
         waits = Signal()
         m.d.comb += waits.eq(
             (writes("feed") & (fed_left != 0))
             | (reads("sum") & ~total_ready)
-            | (reads("tail") & ~tail_ready)
+            | (reads("scales") & ~scales_ready)
             | (reads("scaled") & ~scaler.ready)
         )
         m.d.sync += bus.ack.eq(active & ~waits)
         with m.Switch(bus.adr):
             with m.Case(_OFFSET["sum"]):
                 m.d.sync += bus.dat_r.eq(total)
-            with m.Case(_OFFSET["tail"]):
+            with m.Case(_OFFSET["scales"]):
                 m.d.sync += bus.dat_r.eq(scales)
             with m.Default():
                 m.d.sync += bus.dat_r.eq(scaler.result)
