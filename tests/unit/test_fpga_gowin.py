@@ -11,6 +11,7 @@ from tamale.gateware.sdram import GW2AR_18_HALF, SdramController
 from tamale_fpga import area, boards, gowin
 from tamale_fpga.area import Area
 from tamale_fpga.gowin_clocks import GowinClocks, rpll
+from tamale_fpga.measure import measure
 from tamale_fpga.pads import SdramPads
 
 _CLOCK = 54_000_000
@@ -163,6 +164,19 @@ def test_what_does_not_fit_says_why():
     with pytest.raises(ValueError, match="has 20,736, .*no smaller array is supported. Its note"):
         area.require_fit(Area(27000, 15000, 44), board.device, config, "Its note")
     area.require_fit(Area(18600, 15000, 46), board.device, config)
+
+
+def test_block_is_measured(tmp_path):
+    """`tamale synth --family gowin`; the second time from what was kept."""
+    config = configuration.load("tang-nano-20k")
+    lines = []
+    for _ in range(2):
+        result = measure(
+            "encoder", config, tmp_path, area=True, family="gowin", progress=lines.append
+        )
+        assert result["ff"] == result["ebr"] == 0 and 10 < result["lut4"] < 60
+        assert not set(result["cells"]) & {"TRELLIS_FF", "CCU2C", "MUX2_LUT5"}
+    assert len(lines) == 1
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""`tamale synth`: area and clock of one block, synthesised and routed for ECP5."""
+"""`tamale synth`: area and clock of one block, synthesised and routed."""
 
 import json
 import sys
@@ -7,21 +7,24 @@ from rich.console import Console
 from rich.table import Table
 from tamale import config as configuration
 from tamale_fpga.blocks import BLOCKS
-from tamale_fpga.measure import measure
+from tamale_fpga.measure import FAMILIES, measure
 
 from ..runner import build_root
 
 __all__ = ["add", "run"]
+
+#: What a block is routed for, by family.
+_DEVICES = {"ecp5": "ECP5-85F grade 6", "gowin": "GW2AR-18 grade C8"}
 
 
 def add(subparsers):
     """Describe the command."""
     parser = subparsers.add_parser(
         "synth",
-        help="area and clock of one block on ECP5",
+        help="area and clock of one block on an FPGA",
         description="Synthesises one block with Yosys, places and routes it with nextpnr for an "
-        "ECP5-85F of speed grade 6, between registers of a harness, and prints area of the bare "
-        "block and clock of each seed. Minutes for large blocks.",
+        "ECP5-85F of speed grade 6, or for Gowin's GW2AR-18, between registers of a harness, and "
+        "prints area of the bare block and clock of each seed. Minutes for large blocks.",
     )
     parser.add_argument("block", choices=sorted(BLOCKS))
     parser.add_argument("--config", default="ulx3s", help="preset or TOML file (default: ulx3s)")
@@ -29,6 +32,7 @@ def add(subparsers):
     parser.add_argument(
         "--mhz", type=float, default=160, help="clock that nextpnr aims at (default: 160)"
     )
+    parser.add_argument("--family", choices=FAMILIES, default="ecp5", help="FPGA (default: ecp5)")
     parser.add_argument("--area", action="store_true", help="synthesise only")
     parser.add_argument("--json", action="store_true", help="print one object")
     parser.set_defaults(run=run)
@@ -44,6 +48,7 @@ def run(args):
         seeds=args.seeds,
         mhz=args.mhz,
         area=args.area,
+        family=args.family,
         progress=lambda text: print(f"tamale: {text}", file=sys.stderr),
     )
     if args.json:
@@ -51,7 +56,7 @@ def run(args):
         return
     console = Console()
     # Not the table's title, which would be folded to the table's width.
-    console.print(f"{args.block}, configuration {config.name}, ECP5-85F grade 6")
+    console.print(f"{args.block}, configuration {config.name}, {_DEVICES[args.family]}")
     table = Table()
     for column in ("LUT4", "FF", "EBR", "DSP", "MHz (seeds)"):
         table.add_column(column, justify="right")
