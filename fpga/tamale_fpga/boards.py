@@ -71,7 +71,7 @@ BOARDS = {
         ),
         Board(
             "tang-nano-20k", "tamale_fpga.platforms:TangNano20K", "tangnano20k",
-            "8 MB SDRAM in the package, 16 of 32 bits", "gowin",
+            "8 MB SDRAM in the package, 32 bits", "gowin",
         ),
         Board(
             "ecpix5-85f", "tamale_fpga.platforms:Ecpix5", "ecpix5", "512 MB DDR3, 16 bits"

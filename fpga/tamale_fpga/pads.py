@@ -14,7 +14,7 @@ of one is enough: with a clock 7/8 T late (`gowin_clocks`), reading needs t_AC +
 and t_OH + d > T/8 + hold; at 40 MHz d from 0.7 to 21 ns.
 """
 
-from amaranth.hdl import Const, Module
+from amaranth.hdl import Module
 from amaranth.lib import io, wiring
 from amaranth.lib.wiring import In
 from tamale.gateware.sdram import SdramPins
@@ -67,9 +67,6 @@ class SdramPads(wiring.Component):
                 continue
             m.submodules[name] = pad = io.FFBuffer("o", getattr(ports, name))
             m.d.comb += pad.o.eq(value)
-        if hasattr(ports, "dqm_idle"):  # of bytes of a wider chip that are not used
-            m.submodules.dqm_idle = pad = io.Buffer("o", ports.dqm_idle)
-            m.d.comb += pad.o.eq(Const(-1, len(pad.o)))
         m.submodules.clk = clock = io.DDRBuffer("o", ports.clk, o_domain="sdram")
         m.d.comb += [clock.o[0].eq(1), clock.o[1].eq(0)]
         m.submodules.dq = dq = io.FFBuffer("io", ports.dq)

@@ -35,7 +35,7 @@ def _sites(text):
 
 
 class TangNano20K(GowinPlatform):
-    """Tang Nano 20K: GW2AR-18 with 8 MB of SDRAM in the package, of which 16 of 32 bits are used.
+    """Tang Nano 20K: GW2AR-18 with 8 MB of 32-bit SDRAM in the package.
 
     The SDRAM's pads are no pins: they are named by their places. Sources: schematic and wiki of the
     board (Sipeed); Apicula, "SDRAM", for the places.
@@ -60,9 +60,7 @@ class TangNano20K(GowinPlatform):
             Subsignal("cas", PinsN(_sites("L14A"), dir="o")),
             Subsignal("ras", PinsN(_sites("L13B"), dir="o")),
             Subsignal("we", PinsN(_sites("L12B"), dir="o")),
-            Subsignal("dqm", Pins(_sites("L12A R11A"), dir="o")),
-            # Masks of the bytes that are not used.
-            Subsignal("dqm_idle", Pins(_sites("L18A R15B"), dir="o")),
+            Subsignal("dqm", Pins(_sites("L12A R11A L18A R15B"), dir="o")),
             Subsignal(
                 "a", Pins(_sites("R14A R13B R14B R15A L16B L17B L16A L17A L15B L15A R12B"), dir="o")
             ),
@@ -70,7 +68,11 @@ class TangNano20K(GowinPlatform):
             Subsignal(
                 "dq",
                 Pins(
-                    _sites("L3A L3B L8A L8B L9A L9B L11A L11B R9B R9A R5B R6A R5A R4B R3B R3A"),
+                    _sites(
+                        "L3A L3B L8A L8B L9A L9B L11A L11B R9B R9A R5B R6A R5A R4B R3B R3A "
+                        "L39B L39A L35B L35A L30B L30A L20A L18B "
+                        "R17A R16A R16B R17B R18A R18B R44A R44B"
+                    ),
                     dir="io",
                 ),
             ),

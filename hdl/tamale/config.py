@@ -89,11 +89,11 @@ class Config:
         What performs the commands: ``accelerator``, or the ``core`` itself, with a small engine for
         its sums of trits (see ``tamale.soc.core_soc``).
     memory : str
-        ``sdram`` (16-bit single data rate, timing of ``sdram_part``), ``ddr3`` (timing of
-        ``ddr3_part``, controller LiteDRAM), ``ideal``, or ``flash``: the image stays in the
-        configuration flash, from ``flash_image_offset`` on, and caches lie in the core's memory.
+        ``sdram`` (single data rate, timing of ``sdram_part``), ``ddr3`` (timing of ``ddr3_part``,
+        controller LiteDRAM), ``ideal``, or ``flash``: the image stays in the configuration flash,
+        from ``flash_image_offset`` on, and caches lie in the core's memory.
     memory_width : int
-        Bits that the memory moves in a clock: 16 for the SDRAM, 64 for 16-bit DDR3 on twice the
+        Bits that the memory moves in a clock: those of the SDRAM, 64 for 16-bit DDR3 on twice the
         clock, up to ``bus_width`` for the ideal memory.
     sdram_part : str
         A key of ``tamale.gateware.sdram.PARTS``.
@@ -234,12 +234,13 @@ class Config:
             _power_of_two(self.memory_width) and 16 <= self.memory_width <= self.bus_width,
             f"use a power of two from 16 to bus_width = {self.bus_width}",
         )
+        require("sdram_part", self.sdram_part in PARTS, f"known parts are {', '.join(PARTS)}")
+        bits = PARTS[self.sdram_part].data_bits
         require(
             "memory_width",
-            self.memory != "sdram" or self.memory_width == 16,
-            "the SDRAM moves 16 bits; use 16, or the ideal memory",
+            self.memory != "sdram" or self.memory_width == bits,
+            f"{self.sdram_part} moves {bits} bits; use {bits}, or the ideal memory",
         )
-        require("sdram_part", self.sdram_part in PARTS, f"known parts are {', '.join(PARTS)}")
         require(
             "ddr3_part", self.ddr3_part in DDR3_PARTS, f"known parts are {', '.join(DDR3_PARTS)}"
         )

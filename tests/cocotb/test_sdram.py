@@ -27,9 +27,9 @@ def simulate(controller, simulator, *, chip=None, env=None, **arguments):
     )
 
 
-def tiny(clock_hz=100_000_000, **options):
+def tiny(clock_hz=100_000_000, data_bits=16, **options):
     options = {"addr_width": 16, "power_up_us": 1, **options}
-    return SdramController(TINY, clock_hz, **options)
+    return SdramController(replace(TINY, data_bits=data_bits), clock_hz, **options)
 
 
 @pytest.mark.gates("sdram")
@@ -45,6 +45,8 @@ def test_traffic(simulator):
         {"data_width": 16},
         {"data_width": 64, "id_width": 4},
         {"data_width": 128, "cas_latency": 3},
+        {"data_bits": 32},
+        {"data_bits": 32, "data_width": 128},
         {"clock_hz": 133_000_000, "postpone": 1},
         {"clock_hz": 50_000_000, "read_fifo": 4, "write_fifo": 4, "queue": 2},
         {"clock_hz": 140_000_000, "data_width": 16, "postpone": 4},

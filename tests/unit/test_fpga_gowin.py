@@ -7,7 +7,7 @@ import pytest
 from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib import io, wiring
 from tamale import config as configuration
-from tamale.gateware.sdram import GW2AR_18_HALF, SdramController
+from tamale.gateware.sdram import GW2AR_18, SdramController
 from tamale_fpga import area, boards, gowin
 from tamale_fpga.area import Area
 from tamale_fpga.gowin_clocks import GowinClocks, rpll
@@ -48,8 +48,8 @@ class Memory(Elaboratable):
             return platform.request(*name, dir="-")
 
         m.submodules.clocks = GowinClocks(port("clk27"), 27_000_000, _CLOCK, 0)
-        m.submodules.memory = memory = SdramController(GW2AR_18_HALF, _CLOCK, read_delay=2)
-        m.submodules.pads = pads = SdramPads(GW2AR_18_HALF, port("sdram"))
+        m.submodules.memory = memory = SdramController(GW2AR_18, _CLOCK, read_delay=2)
+        m.submodules.pads = pads = SdramPads(GW2AR_18, port("sdram"))
         wiring.connect(m, memory.pins, pads.pins)
         place, seen, axi = Signal(15), Signal(32), memory.axi
         for name in ("ar", "aw"):
@@ -83,10 +83,10 @@ def test_pads_and_clocks(plan):
     # Where the wires of the chip in the package end, as Apicula's documentation has it.
     for port, site in (
         ("clk__io", "IOR11B"), ("a__io[10]", "IOR12B"), ("dq__io[0]", "IOL3A"),
-        ("dq__io[15]", "IOR3A"), ("dqm__io[1]", "IOR11A"), ("dqm_idle__io[1]", "IOR15B"),
+        ("dq__io[15]", "IOR3A"), ("dq__io[31]", "IOR44B"), ("dqm__io[3]", "IOR15B"),
     ):  # fmt: skip
         assert f'IO_LOC "sdram_0__{port}" {site};' in constraints
-    assert constraints.count("IO_LOC") == 1 + 1 + 37 + 2
+    assert constraints.count("IO_LOC") == 1 + 1 + 6 + 4 + 11 + 2 + 32
     text = files["top.il"]
     for line in ('\\PSDA_SEL "1110"', '\\FCLKIN "27"', "\\FBDIV_SEL 1", "\\ODIV_SEL 16"):
         assert f"parameter {line}" in text
@@ -196,7 +196,7 @@ def test_memory_controller_is_routed(plan, tmp_path):
     places = {name: entry["attributes"]["NEXTPNR_BEL"] for name, entry in routed.items()}
     # Registers are in the pads: those of the commands, and both of each data bit.
     used = report["utilization"]
-    assert used["IOLOGICO"]["used"] >= 34 and used["IOLOGICI"]["used"] == 16
+    assert used["IOLOGICO"]["used"] >= 52 and used["IOLOGICI"]["used"] == 32
     assert places["pads.dq.buf.buf0"] == "X0Y2/IOBA"  # IOL3A
     # The clock of the logic runs when the PLL is locked.
     lock = routed["clocks.pll"]["connections"]["LOCK"]

@@ -15,7 +15,7 @@ from amaranth.utils import exact_log2
 from . import axi
 
 __all__ = [
-    "GW2AR_18_HALF", "IS42S16160G_7", "TINY", "PARTS", "SdramController", "SdramPart", "SdramPins",
+    "GW2AR_18", "IS42S16160G_7", "TINY", "PARTS", "SdramController", "SdramPart", "SdramPins",
 ]  # fmt: skip
 
 
@@ -157,15 +157,15 @@ IS42S16160G_7 = SdramPart(
     t_ck=((2, 10), (3, 7)),
 )
 
-#: Half of the chip in the package of Gowin's GW2AR-18: 16 of its 32 bits, whose masks hold the
-#: others still. Gowin says its geometry and that it takes 166 MHz (DS226), not which chip it is.
-#: LiteX takes it for an M12L64322A, whose figures in LiteDRAM are nowhere slower than these.
-GW2AR_18_HALF = SdramPart(
-    name="GW2AR-18-half",
+#: 8 MB chip in the package of Gowin's GW2AR-18. Gowin says its geometry and that it takes 166 MHz
+#: (DS226), not which chip it is. LiteX takes it for an M12L64322A, whose figures in LiteDRAM are
+#: nowhere slower than these.
+GW2AR_18 = SdramPart(
+    name="GW2AR-18",
     banks=4,
     row_bits=11,
     column_bits=8,
-    data_bits=16,
+    data_bits=32,
     t_rp=20,
     t_rcd=20,
     t_rfc=70,
@@ -199,7 +199,7 @@ TINY = SdramPart(
 )
 
 #: Parts by name.
-PARTS = {part.name: part for part in (IS42S16160G_7, GW2AR_18_HALF, TINY)}
+PARTS = {part.name: part for part in (IS42S16160G_7, GW2AR_18, TINY)}
 
 
 class SdramPins(wiring.Signature):
