@@ -12,6 +12,7 @@ __all__ = ["block_of", "by_block", "critical_paths", "floor_plan", "parts"]
 _BLOCKS = (
     ("cpu", r"soc\.cpu\b"),
     ("cpu memory", r"soc\.ram\b"),
+    ("boot ROM", r"soc\.boot\b"),
     ("memory controller", r"memory\.|pads\."),
     ("engine", r"soc\.engine\b"),
     ("flash reader", r"soc\.flash\b"),

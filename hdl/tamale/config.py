@@ -94,7 +94,7 @@ class Config:
         from ``flash_image_offset`` on, and caches lie in the core's memory.
     memory_width : int
         Bits that the memory moves in a clock: those of the SDRAM, 64 for 16-bit DDR3 on twice the
-        clock, up to ``bus_width`` for the ideal memory.
+        clock, up to ``bus_width`` for the ideal memory, 4 for the flash.
     sdram_part : str
         A key of ``tamale.gateware.sdram.PARTS``.
     ddr3_part : str
@@ -231,7 +231,8 @@ class Config:
             require("memory", self.memory in ("sdram", "ddr3", "ideal"), mend)
         require(
             "memory_width",
-            _power_of_two(self.memory_width) and 16 <= self.memory_width <= self.bus_width,
+            self.memory == "flash"
+            or (_power_of_two(self.memory_width) and 16 <= self.memory_width <= self.bus_width),
             f"use a power of two from 16 to bus_width = {self.bus_width}",
         )
         require("sdram_part", self.sdram_part in PARTS, f"known parts are {', '.join(PARTS)}")
@@ -290,6 +291,7 @@ class Config:
             ("bus_width", 32), ("tile_rows", 1), ("vectors", 1), ("vu_width", 1), ("code", "t5"),
             ("sparse_code", "none"), ("cpu_clock_hz", 0), ("storage", False),
             ("cpu_ram_bytes", SPRAM_BYTES), ("memory_bytes", FLASH_BYTES),
+            ("memory_width", 4),
         ):  # fmt: skip
             require(name, getattr(self, name) == value, f"with engine = 'core' use {value!r}")
         require(

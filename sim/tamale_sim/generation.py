@@ -36,7 +36,7 @@ class Token:
 
 def peak_bytes_per_cycle(config):
     """Bytes that the memory moves in a cycle at best."""
-    return config.memory_width // 8
+    return config.memory_width / 8
 
 
 class Generation:
@@ -232,6 +232,11 @@ class Generation:
             "slots": slots,
         }
 
+    @property
+    def predictable(self):
+        """Whether there is a model of the cycles: there is one of the accelerator."""
+        return self.config.engine == "accelerator"
+
     def predicted(self, most=8):
         """Return (predicted, measured) cycles of a job, means over up to ``most`` decoded jobs."""
         chosen = np.unique(np.linspace(0, len(self._decode) - 1, most).astype(int))
@@ -273,7 +278,6 @@ class Generation:
             figures = self.figures()
             whole, slots = figures["whole"], figures["slots"]
             clock = self.config.clock_hz
-            predicted, measured = self.predicted()
             result |= {
                 "cycles_per_token": whole["cycles"] / slots,
                 "bytes_per_token": whole["bytes"] / slots,
@@ -283,7 +287,11 @@ class Generation:
                 "layers": figures["layers"],
                 "head": figures["head"],
                 "prefill_cycles": self._prefill_cycles,
-                "predicted_cycles_per_token": predicted / slots,
-                "prediction_error": predicted / measured - 1,
             }
+            if self.predictable:
+                predicted, measured = self.predicted()
+                result |= {
+                    "predicted_cycles_per_token": predicted / slots,
+                    "prediction_error": predicted / measured - 1,
+                }
         return result

@@ -121,11 +121,12 @@ class Display:
                     f"  {name:6} {part['bytes']:>11,.0f} useful bytes, {rate:6.1f} MB/s, "
                     f"{part['roofline']:.1%} of the memory's peak"
                 )
-            predicted, measured = generation.predicted()
-            lines.append(
-                f"the cycle model predicts {predicted / slots:,.0f} where "
-                f"{measured / slots:,.0f} were measured ({predicted / measured - 1:+.2%})"
-            )
+            if generation.predictable:
+                predicted, measured = generation.predicted()
+                lines.append(
+                    f"the cycle model predicts {predicted / slots:,.0f} where "
+                    f"{measured / slots:,.0f} were measured ({predicted / measured - 1:+.2%})"
+                )
         if generation.simulation:
             simulation = generation.simulation
             broken = "VIOLATION" if simulation["violation"] else "no memory timing rule broken"

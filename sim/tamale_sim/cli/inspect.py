@@ -84,6 +84,14 @@ def run(args):
     if not 1 <= args.trits <= 5:
         raise ValueError(f"--trits must be 1 to 5, not {args.trits}")
     configs = [configuration.load(name) for name in args.config or configuration.preset_names()]
+    if not args.config:
+        configs = [config for config in configs if config.engine == "accelerator"]
+    for config in configs:
+        if config.engine != "accelerator":
+            raise ValueError(
+                f"configuration {config.name} has engine = {config.engine!r}, what is predicted "
+                f"here is an accelerator; measure it: tamale run --config {config.name}"
+            )
     if args.model is not None and is_image(args.model):
         result, show = _image(Path(args.model), configs, args.context), _show_image
     else:

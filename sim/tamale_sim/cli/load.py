@@ -79,6 +79,11 @@ def run(args):
     if args.baud is not None and not 0 <= args.baud <= 12_000_000:
         raise ValueError(f"--baud must be 0 to 12000000, not {args.baud}")
     config = load_config(args)
+    if config.memory == "flash":
+        raise ValueError(
+            f"configuration {config.name} has its image in the flash, which a programmer writes: "
+            "tamale flash --image FILE, of `tamale pack`"
+        )
     note = None if args.json else lambda line: print(f"tamale: {line}", file=sys.stderr)
     if args.simulated:
         board, image, file = simulated(args, config, args.model, note, loaded=False)

@@ -79,6 +79,12 @@ def _memory(board, args, config, quiet):
 
 def _with_image(stack, board, args, config, file, quiet):
     """Return (board with the image in its memory, or None if that is bad; its `MemoryResult`)."""
+    if config.memory == "flash":
+        # Which is not written from here, and of which the board checks every byte when it starts.
+        if board is None:
+            executable = boards.build(config, progress=None if quiet else _note)
+            board = stack.enter_context(boards.Board(executable, config, file))
+        return board, None
     if board is None:
         executable = boards.build(config, progress=None if quiet else _note)
         with boards.Board(executable, config, None) as fresh:
