@@ -1,9 +1,10 @@
 """What a design will need of an FPGA, from its registers and memories: seconds, not minutes.
 
 LUT4 follow register bits closely in a pipelined design; memories of few words become LUT RAM. The
-figures below are fitted to whole boards: of the presets for ECP5, `estimate` misses the LUT4 slots
-that nextpnr placed by no more than 2 %, and no block RAM. For Gowin it is fitted to netlists, whose
-slots are counted as nextpnr would place them (`tamale_fpga.gowin.lut4_slots`).
+figures below are fitted to whole boards: of the presets for ECP5 with 32 bits of bus, `estimate`
+misses the LUT4 slots that nextpnr placed by no more than 2 %, and no block RAM; with 128 bits it is
+a quarter too high, though it does not see LiteDRAM, which comes as Verilog. For Gowin it is fitted
+to netlists, whose slots are counted as nextpnr would place them (`tamale_fpga.gowin.lut4_slots`).
 """
 
 import collections
