@@ -1,5 +1,8 @@
 """DDR3 on the simulated board: the firmware trains LiteDRAM's memory, then the model decodes."""
 
+import json
+import subprocess
+
 import pytest
 import systems
 from systems import golden, same_logits
@@ -36,6 +39,26 @@ def test_demonstration(tmp_path):
     share = used / (cycles * peak_bytes_per_cycle(CONFIG))
     print(f"{share:.1%} of the peak, {CONFIG.clock_hz / cycles:.1f} tokens/s")
     assert share >= ROOFLINE
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("lane", [0, 1])
+def test_dead_lane(lane):
+    """An error that names the lane, again at every command, and never a hang."""
+    command = [boards.build(CONFIG), f"+dead={lane}", "--clock", str(CONFIG.clock_hz)]
+    command += ["--cpu-clock", str(CONFIG.cpu_clock_hz)]
+    error = b"\x1eerror what=memory_training lane=%d seen=0\n" % lane
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as board:
+        for line in (b"hello 7\n", b""):
+            said = list(iter(board.stdout.readline, b"\x1eidle\n"))
+            # Lanes before it are trained.
+            assert said[-1] == error and len(said) == 1 + lane
+            board.stdin.write(line)
+            board.stdin.flush()
+        rest, log = board.communicate()
+    summary = json.loads(log.splitlines()[-1])
+    assert not rest and summary["reason"] == "end of input" and summary["violation"] == 0
 
 
 def test_windows_need_training():

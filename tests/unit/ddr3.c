@@ -87,9 +87,9 @@ uint32_t host_read(uintptr_t address) {
                TAMALE_PLACE(TAMALE_DDR3_STATUS_SEEN, phy.seen & phy.visible);
     uint32_t value = *word(address);
     for (unsigned lane = 0; lane < LANES; lane++) {
-        if (phy.mask[lane][phy.slip[lane]] >> phy.delay[lane] & 1 && !(phy.selected >> lane & 1))
-            phy.seen |= 1u << lane;
-        else /* one bit of one word is wrong */
+        phy.seen |= 1u << lane;
+        if (!(phy.mask[lane][phy.slip[lane]] >> phy.delay[lane] & 1) || phy.selected >> lane & 1)
+            /* one bit of one word is wrong */
             value ^= (address & 0x1C) == 0x14 ? 0x00800000u << 8 * lane : 0;
     }
     return value;

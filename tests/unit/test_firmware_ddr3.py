@@ -112,7 +112,7 @@ def test_no_window(program, lane):
     lanes = [[0x3C, 0, 0, 0], [0x3C, 0, 0, 0]]
     lanes[lane] = [0] * 4
     *_, error, (kind, end) = program(lanes)
-    assert error == ("error", [("what", "memory_training"), ("lane", str(lane)), ("seen", "0")])
+    assert error == ("error", [("what", "memory_training"), ("lane", str(lane)), ("seen", "1")])
     assert kind == "end" and end[:2] == [("works", "0"), ("software", "1")]
 
 

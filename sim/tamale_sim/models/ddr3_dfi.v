@@ -10,7 +10,8 @@
 // The words of column c (a multiple of eight) of bank b of row r are at burst {r, b, c / 8}; bytes are little-endian.
 // Of the chip's cells only PAGES pages of 64 KiB are kept, each from when it is first written; others read as zero.
 //
-// Plusarg:  +image=FILE    contents at the start, from burst 0.
+// Plusargs: +image=FILE    contents at the start, from burst 0;
+//           +dead=LANE     this lane reads at no setting.
 //
 // A broken rule prints "DDR3 VIOLATION <code> ..." and the first code stays on `violation`:
 //    1  reset or CKE: shorter than it must be             12  tRTP   (READ to PRECHARGE)
@@ -135,7 +136,8 @@ module ddr3_dfi #(
     reg [BURST-1:0]     answer, word, keep, given;
     reg                 valid;
     reg [31:0]          at;
-    integer             i, lane, shift, file, got, enables;
+    reg                 reads;
+    integer             i, lane, shift, file, got, dead;
     string              image;
 
     assign {dfi_p1_rddata, dfi_p0_rddata} = answer;
@@ -189,6 +191,7 @@ module ddr3_dfi #(
             slip[i] = 0;
         end
         for (i = 0; i < 1 << (BURST_BITS - PAGE_BITS); i = i + 1) page_of[i] = NONE;
+        if (!$value$plusargs("dead=%d", dead)) dead = LANES;
         if ($value$plusargs("image=%s", image)) begin
             file = $fopen(image, "rb");
             if (file == 0) begin
@@ -413,16 +416,16 @@ module ddr3_dfi #(
         word = turned(read_data[READ_LATENCY-1]);
         for (lane = 0; lane < LANES; lane = lane + 1) begin
             shift = slip[lane] - SLIP[4*lane +: 4] + 8;
+            reads = read_due[READ_LATENCY-1] && lane != dead && delay[lane] >= FIRST[4*lane +: 4]
+                && delay[lane] <= LAST[4*lane +: 4];
             for (i = 0; i < 8; i = i + 1)
-                if (!read_due[READ_LATENCY-1] || control_lanes[lane]
-                    || delay[lane] < FIRST[4*lane +: 4] || delay[lane] > LAST[4*lane +: 4])
+                if (!reads || control_lanes[lane])
                     answer[8*(LANES*i+lane) +: 8] <= 8'h5a ^ now[8:1] ^ 29 * i;
                 else
                     answer[8*(LANES*i+lane) +: 8] <= word[8*(LANES*((i+shift)%8)+lane) +: 8];
             if (control_seen_clear)
                 control_seen[lane] <= 0;
-            else if (read_due[READ_LATENCY-1] && delay[lane] >= FIRST[4*lane +: 4]
-                     && delay[lane] <= LAST[4*lane +: 4])
+            else if (reads)
                 control_seen[lane] <= 1;
             if (control_lanes[lane]) begin
                 if (control_delay_reset) delay[lane] <= 0;
