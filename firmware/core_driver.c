@@ -118,6 +118,13 @@ uint64_t driver_counter(enum driver_counter counter) {
     case DRIVER_COUNTER_CYCLES: return jobs.layers_cycles + jobs.head_cycles;
     case DRIVER_COUNTER_LAYERS_CYCLES: return jobs.layers_cycles;
     case DRIVER_COUNTER_HEAD_CYCLES: return jobs.head_cycles;
+    case DRIVER_COUNTER_LOADER_CYCLES: return machine_spent(OP_LOAD) + machine_spent(OP_SLOAD);
+    case DRIVER_COUNTER_ARRAY_CYCLES: return machine_spent(OP_MATVEC);
+    case DRIVER_COUNTER_VECTOR_CYCLES:
+        return machine_spent(OP_VEC) + machine_spent(OP_HADAMARD) + machine_spent(OP_ROPE) +
+               machine_spent(OP_EXP);
+    case DRIVER_COUNTER_SCALAR_CYCLES: return machine_spent(OP_SCALAR);
+    case DRIVER_COUNTER_KV_WRITER_CYCLES: return machine_spent(OP_KVWRITE);
     case DRIVER_COUNTER_JOBS: return jobs.done;
     default: return 0;
     }

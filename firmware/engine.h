@@ -36,6 +36,9 @@ int32_t scaler_apply(int32_t a);
 /* Shows a logit to whoever watches a simulation. */
 void engine_logit(int32_t value, uint32_t row);
 
+/* Clock cycles, modulo 2**32. */
+uint32_t engine_cycles(void);
+
 #else
 
 #include "tamale_soc.h"
@@ -64,6 +67,7 @@ static inline int32_t scaler_apply(int32_t a) {
     tamale_engine_value_write((uint32_t)a);
     return (int32_t)tamale_engine_scaled_read();
 }
+static inline uint32_t engine_cycles(void) { return tamale_timer_cycles_read(); }
 static inline void engine_logit(int32_t value, uint32_t row) {
     tamale_engine_logit_row_write(row);
     tamale_engine_logit_write((uint32_t)value);

@@ -14,7 +14,10 @@ static inline int64_t integer_round_shift(int64_t value, uint32_t bits) {
 
 /* The same of 32 bits; bits up to 31. */
 static inline int32_t integer_round_shift32(int32_t value, uint32_t bits) {
-    return bits ? (value >> bits) + (value >> (bits - 1) & 1) : value;
+    if (!bits) return value;
+    /* A small core shifts by a bit a cycle, so not twice. */
+    int32_t twice = value >> (bits - 1);
+    return (twice >> 1) + (twice & 1);
 }
 
 static inline int32_t integer_sat32(int64_t value) {

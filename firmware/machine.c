@@ -16,11 +16,15 @@ static int32_t peak; /* of the last reduction MAX */
 static struct candidate candidates[MACHINE_CANDIDATES];
 static uint32_t candidate_count;
 
+static uint64_t spent[MACHINE_OPS];
+
 /* What the commands of a job refer to. */
 static struct machine_token now;
 static uint32_t layer, sweep;
 
 struct scalar *machine_scalar(uint32_t name) { return &scalars[name]; }
+
+uint64_t machine_spent(uint32_t op) { return spent[op]; }
 
 int32_t *machine_scratch(void) { return scratch; }
 
@@ -60,15 +64,21 @@ static void load(const uint32_t *c) {
                                     LOAD_OFFSET(c) * MACHINE_BEAT_WORDS * 4);
     int32_t *to = scratch + LOAD_DST(c);
     uint32_t format = LOAD_FORMAT(c);
+    /* Whole words from the flash; parts of them from here, for a small core shifts by a bit a cycle. */
+    volatile union {
+        uint32_t word;
+        int16_t halves[2];
+        int8_t bytes[4];
+    } part;
     for (const uint32_t *end = from + bytes / 4; from < end;) {
-        uint32_t word = *from++;
+        part.word = *from++;
         if (format == FORMAT_INT8) {
-            for (uint32_t i = 0; i < 4; i++, word >>= 8) *to++ = (int8_t)word;
+            for (uint32_t i = 0; i < 4; i++) *to++ = part.bytes[i];
         } else if (format == FORMAT_INT16) {
-            *to++ = (int16_t)word;
-            *to++ = (int32_t)word >> 16;
+            *to++ = part.halves[0];
+            *to++ = part.halves[1];
         } else {
-            *to++ = (int32_t)word;
+            *to++ = (int32_t)part.word;
         }
     }
 }
@@ -104,6 +114,19 @@ static int32_t scaled_sum(int32_t sum, uint32_t code) {
     return scaler_apply(sum);
 }
 
+/* Feeds a row; gives what follows it. */
+static const uint32_t *feed(const uint32_t *from, uint32_t words) {
+    const uint32_t *end = from + words;
+    /* Cached keys and values have three planes. */
+    for (; end - from >= 3; from += 3) {
+        engine_feed(from[0]);
+        engine_feed(from[1]);
+        engine_feed(from[2]);
+    }
+    while (from < end) engine_feed(*from++);
+    return from;
+}
+
 static void matvec(const uint32_t *c) {
     uint32_t source = MATVEC_SOURCE(c), tiles = MATVEC_TILES(c), groups = MATVEC_GROUPS(c);
     uint32_t planes = MATVEC_PLANES(c), steps = MATVEC_STEPS(c), blocks = 1;
@@ -132,8 +155,7 @@ static void matvec(const uint32_t *c) {
             int32_t sum = 0;
             for (uint32_t group = 0; group < groups; group++) {
                 if (groups > 1) engine_rows((act + group * steps) * MACHINE_TILE_COLUMNS, 1);
-                if (!streams)
-                    for (const uint32_t *end = from + body; from < end;) engine_feed(*from++);
+                if (!streams) from = feed(from, body);
                 int32_t part = engine_sum();
                 if (scaled) {
                     if (!more) codes = streams ? engine_scales() : *from++;
@@ -249,19 +271,34 @@ static void vec(const uint32_t *c) {
     if (codes) fill_step(n);
 }
 
-static void hadamard(const uint32_t *c) {
-    int32_t *a = scratch + HADAMARD_A(c), *end = a + HADAMARD_N(c);
-    for (uint32_t step = 1; step >> HADAMARD_LOG2_BLOCK(c) == 0; step *= 2)
-        for (int32_t *block = a; block < end; block += 2 * step)
-            for (int32_t *x = block; x < block + step; x++) {
-                int32_t upper = x[0], lower = x[step];
-                x[0] = integer_add(upper, lower);
-                x[step] = integer_subtract(upper, lower);
-            }
+static uint32_t largest_of(const int32_t *a, const int32_t *end) {
     uint32_t largest = 0;
     for (; a < end; a++)
         if (magnitude(*a) > largest) largest = magnitude(*a);
-    reduce(REDUCE_ABSMAX, largest, 0, 0, HADAMARD_RD(c));
+    return largest;
+}
+
+/* All stages of the transform, with sums that saturate or with those that cannot. */
+static inline __attribute__((always_inline)) void butterflies(int32_t *a, const int32_t *end,
+                                                              uint32_t size, bool saturates) {
+    for (uint32_t step = 1; step < size; step *= 2)
+        for (int32_t *block = a; block < end; block += 2 * step)
+            for (int32_t *x = block; x < block + step; x++) {
+                int32_t upper = x[0], lower = x[step];
+                x[0] = saturates ? integer_add(upper, lower) : upper + lower;
+                x[step] = saturates ? integer_subtract(upper, lower) : upper - lower;
+            }
+}
+
+static void hadamard(const uint32_t *c) {
+    int32_t *a = scratch + HADAMARD_A(c), *end = a + HADAMARD_N(c);
+    uint32_t bits = HADAMARD_LOG2_BLOCK(c);
+    /* Every stage doubles magnitudes at most. */
+    if (largest_of(a, end) < 1u << 31 >> bits)
+        butterflies(a, end, 1u << bits, false);
+    else
+        butterflies(a, end, 1u << bits, true);
+    reduce(REDUCE_ABSMAX, largest_of(a, end), 0, 0, HADAMARD_RD(c));
 }
 
 static void rope(const uint32_t *c) {
@@ -327,8 +364,9 @@ static void to_digits(int32_t value, uint32_t planes, uint8_t *digits) {
     /* With every digit plus one, the number is that of ordinary ternary digits. */
     uint32_t rest = (uint32_t)(value + machine_limits[planes]);
     for (uint32_t i = 0; i < planes; i++) {
-        digits[i] = (uint8_t)(rest % 3);
-        rest /= 3;
+        uint32_t third = machine_third[rest];
+        digits[i] = (uint8_t)(rest - third - third - third);
+        rest = third;
     }
 }
 
@@ -358,7 +396,7 @@ static void write_key(const uint32_t *c) {
 static void write_value(const uint32_t *c) {
     uint32_t size = KVWRITE_SIZE(c), planes = KVWRITE_PLANES(c);
     uint32_t digit = now.position % MACHINE_TILE_K, column = digit / MACHINE_TRITS;
-    uint32_t power = powers[digit % MACHINE_TRITS];
+    uint32_t place = digit % MACHINE_TRITS, power = powers[place];
     uint8_t *to = memory + locate(SOURCE_VALUE_BLOCK, KVWRITE_HEAD(c),
                                   size * planes * MACHINE_TILE_COLUMNS);
     const int32_t *a = scratch + KVWRITE_A(c);
@@ -373,8 +411,9 @@ static void write_value(const uint32_t *c) {
                     digit ? machine_trit_number[*old] : (uint32_t)machine_limits[MACHINE_TRITS];
                 if (i == column) {
                     uint32_t rest = number;
-                    for (uint32_t p = power; p > 1; p /= 3) rest /= 3;
-                    number += (digits[plane] - rest % 3) * power;
+                    for (uint32_t p = 0; p < place; p++) rest = machine_third[rest];
+                    uint32_t third = machine_third[rest];
+                    number += (digits[plane] + third + third + third - rest) * power;
                 }
                 *to++ = machine_trit_byte[number];
             }
@@ -409,6 +448,7 @@ void machine_configure(uint8_t *memory_, const struct machine_addresses *address
 bool machine_run(const struct machine_token *token, bool want_head, void (*head_begins)(void)) {
     uint32_t pc = 0, start = 0, count = 0, index = 0;
     sweep = at.sweep_base;
+    uint32_t began = engine_cycles();
     for (;;) {
         const uint32_t *c = program + pc++ * MACHINE_COMMAND_WORDS;
         switch (COMMAND_OP(c)) {
@@ -432,6 +472,9 @@ bool machine_run(const struct machine_token *token, bool want_head, void (*head_
             break;
         default:
             if (!machine_execute(c, token, index)) return false;
+            uint32_t ended = engine_cycles();
+            spent[COMMAND_OP(c)] += ended - began;
+            began = ended;
         }
     }
 }

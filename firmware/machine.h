@@ -34,6 +34,9 @@ bool machine_execute(const uint32_t *command, const struct machine_token *token,
 /* The largest logits of the last job with a head, in their order; gives their number. */
 uint32_t machine_candidates(struct candidate *best);
 
+/* Cycles that an operation took in all jobs. */
+uint64_t machine_spent(uint32_t op);
+
 struct scalar *machine_scalar(uint32_t name);
 int32_t *machine_scratch(void);
 

@@ -57,6 +57,7 @@ def generate(config):
                 ("CODE", config.code_ident),
                 ("VECTORS", config.vectors),
                 ("VU_WIDTH", config.vu_width),
+                ("OPS", max(isa.Op) + 1),
                 ("COMMAND_WORDS", isa.COMMAND_BITS // 32),
             )
         ),
@@ -80,6 +81,8 @@ def generate(config):
         "/* Number of a byte's trits, each plus one, the first counting one; byte of a number. */",
         *_table("uint8_t", "trit_number", numbers),
         *_table("uint8_t", "trit_byte", encode),
+        "/* A third of a number of trits, rounded down: small cores divide slowly. */",
+        *_table("uint8_t", "third", [n // 3 for n in range(max(3**size, limits[-1] * 2 + 1))]),
         "/* 1 / (1 + exp(i / 16)) in units of 2**-16, and the fall to the next. */",
         *_table("uint16_t", "sigmoid_table", tables.SIGMOID_TABLE),
         *_table("uint16_t", "sigmoid_delta", tables.SIGMOID_DELTA),
