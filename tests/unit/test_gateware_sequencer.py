@@ -28,7 +28,7 @@ CONFIGS = {
         vectors=3, max_context=300, program_commands=64, max_k=256, scratchpad_elements=4096
     ),
     "pieces": configuration.Config(
-        vectors=2, max_context=300, program_commands=70, program_width=32, max_k=256
+        vectors=2, max_context=300, program_commands=70, program_width=32, max_k=256, tile_rows=1
     ),
     "wide": configuration.Config(
         bus_width=128,
@@ -129,9 +129,14 @@ def descriptors(config, program, job, a):
                 # Five bits for four weights.
                 bits = f["steps"] * config.tile_rows * config.tile_k // 4 * 5
                 group = -(-bits // config.bus_width)
+            sets = blocks * tiles * f["groups"]
+            whole = -(-config.tile_rows * 2 // bytes_)
+            # Groups whose scales fit one beat; counted are parts of it, as far as registers go.
+            share = max(1, bytes_ // (config.tile_rows * 2))
+            parts = group * share
             if f["scaled"]:
-                group += (2 if f["aux"] else 1) * -(-config.tile_rows * 2 // bytes_)
-            beats = blocks * tiles * f["groups"] * group
+                parts += 2 * whole * share if f["aux"] else whole
+            beats = -(-(sets * parts % 2**32) // share)
         address = {
             Source.LINEAR: sweep,
             Source.EMBEDDING: a["embedding_base"] + token * a["embedding_stride"],
@@ -371,6 +376,7 @@ BUGS = [
     (sequencer, "+ words_a_beat - 1)", ")"),
     (sequencer, "saved = surplus >>", "saved = (surplus + gearing.beat - 1) >>"),
     (sequencer, "2 * config.scale_beats", "config.scale_beats"),
+    (sequencer, "length + config.scale_share - 1", "length"),
     (sequencer, "pointer.eq(addresses.sweep_base)", "pointer.eq(pointer)"),
     (sequencer, "self.read.slot.eq(issue.slot)", "self.read.slot.eq(0)"),
     (sequencer, "~direct & ~self.halt & scalars_settled", "~direct & ~self.halt"),
