@@ -220,7 +220,8 @@ def test_output_registers(kind):
 
 def test_counter(monkeypatch):
     simulations = record(test_gateware_adders, monkeypatch)
-    test_gateware_adders.test_counter(6)
+    test_gateware_adders.test_counter(6, False)
+    test_gateware_adders.test_counter(6, True)
     test_gateware_adders.test_next(7)
     assert simulations[0].cycles > 400
 
