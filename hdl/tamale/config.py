@@ -348,6 +348,12 @@ class Config:
         return -(-2 * self.tile_rows // self.beat_bytes)
 
     @property
+    def max_groups(self):
+        """Groups along K that the array counts: of 32 weights, or of a K step if that is less."""
+        count = -(-max(self.max_k, 256) // min(self.tile_k, 32))
+        return min(255, (1 << count.bit_length()) - 1)
+
+    @property
     def scale_share(self):
         """Groups in a row whose scales one beat holds, where no auxiliary scales are among them."""
         return max(1, self.beat_bytes // (2 * self.tile_rows))

@@ -119,6 +119,17 @@ def test_tile(bus_width, code, rows):
     assert config.scale_beats * config.beat_bytes >= 2 * rows
 
 
+@pytest.mark.parametrize(
+    ("changes", "most"),
+    [({}, 255), ({"tile_rows": 1}, 63), ({"bus_width": 512, "tile_rows": 2, "max_k": 2560}, 127)],
+)
+def test_groups_of_short_rows_are_counted(changes, most):
+    config = Config(**changes)
+    assert config.max_groups == most
+    # Where a K step is longer than a group, there are more groups than K steps in a row.
+    assert config.max_groups >= -(-config.max_k // 32)
+
+
 def test_accumulator_holds_the_extremes():
     config = Config(max_planes=2, key_planes=2, value_planes=2, head_planes=2, max_k=300)
     assert 128 * 4 * 300 < 1 << config.accumulator_width - 1

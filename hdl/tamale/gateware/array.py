@@ -211,7 +211,7 @@ class TernaryArray(wiring.Component):
             for name, width in (
                 ("step", step_bits),
                 ("plane", 3),
-                ("group", step_bits),
+                ("group", config.max_groups.bit_length()),
                 ("tile", 16),
             )
         )

@@ -129,6 +129,11 @@ class Emitter:
 
     def matvec(self, packed, pieces, dst, **fields):
         """Append a MATVEC of a matrix, whose bytes come in ``pieces``."""
+        if packed.groups > self.config.max_groups:
+            raise ValueError(
+                f"a matrix has {packed.groups} groups along K, the array counts "
+                f"{self.config.max_groups}; raise max_k, or use larger groups"
+            )
         self.emit(
             Op.MATVEC, dst=dst, tiles=packed.tiles, groups=packed.groups, planes=packed.planes,
             steps=packed.steps, scaled=packed.scaled, sparse=packed.sparse, vectors_slot=1,
