@@ -10,13 +10,13 @@ import numpy as np
 from amaranth.hdl import ClockDomain, ClockSignal, Const, Module, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.cdc import ResetSynchronizer
-from amaranth.lib.wiring import In, Out
 from tamale.gateware.counters import Counter
 from tamale.soc.soc import STORAGE
 from tamale.soc.system import build_firmware, build_memory, build_soc
 
 from . import core_board, ddr3, memory, verilator
 from .activity import COUNTED, IDLE_CAUSES, Activity
+from .board_ports import board_ports
 from .conversation import BoardError, Conversation
 from .link import ProcessLink
 from .protocol import Text
@@ -76,28 +76,7 @@ class BoardTop(wiring.Component):
         self._controller = None
         if config.memory != "ideal":
             self._controller = build_memory(config, soc, power_up_us=1)
-        super().__init__(
-            {
-                "cpu_clk": In(1),
-                "uart_tx": Out(1, init=1),
-                "uart_rx": In(1, init=1),
-                "halted": Out(1),
-                "exit_code": Out(32),
-                "violation": Out(8),
-                "memory_beat": Out(1),
-                "logit_valid": Out(1),
-                "logit_vector": Out(4),
-                "logit_row": Out(20),
-                "logit_value": Out(32),
-                "activity": Out(len(Activity)),
-            }
-            | {
-                f"{device}_{pin}": Out(1, init=int(pin != "sck"))
-                for device in STORAGE.values()
-                for pin in ("sck", "cs_n", "mosi")
-            }
-            | {f"{device}_miso": In(1, init=1) for device in STORAGE.values()}
-        )
+        super().__init__(board_ports())
 
     def elaborate(self, platform):
         m = Module()

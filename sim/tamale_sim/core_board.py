@@ -2,11 +2,10 @@
 
 from amaranth.hdl import ClockSignal, Instance, Module, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
 from tamale.soc.core_soc import FIRMWARE_OFFSET
 from tamale.soc.soc import STORAGE
 
-from .activity import Activity
+from .board_ports import board_ports
 from .runner import MODELS
 
 __all__ = ["CoreBoardTop"]
@@ -33,28 +32,7 @@ class CoreBoardTop(wiring.Component):
 
     def __init__(self, config, soc):
         self._config, self._soc = config, soc
-        super().__init__(
-            {
-                "cpu_clk": In(1),
-                "uart_tx": Out(1, init=1),
-                "uart_rx": In(1, init=1),
-                "halted": Out(1),
-                "exit_code": Out(32),
-                "violation": Out(8),
-                "memory_beat": Out(1),
-                "logit_valid": Out(1),
-                "logit_vector": Out(4),
-                "logit_row": Out(20),
-                "logit_value": Out(32),
-                "activity": Out(len(Activity)),
-            }
-            | {
-                f"{device}_{pin}": Out(1, init=int(pin != "sck"))
-                for device in STORAGE.values()
-                for pin in ("sck", "cs_n", "mosi")
-            }
-            | {f"{device}_miso": In(1, init=1) for device in STORAGE.values()}
-        )
+        super().__init__(board_ports())
 
     def sources(self, directory):
         """Return the paths of all Verilog that it refers to; what is generated goes there."""
