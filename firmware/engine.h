@@ -12,6 +12,9 @@
 
 #ifdef TAMALE_ENGINE_IN_SOFTWARE
 
+/* Whether rows may come from the memory without the core. */
+#define ENGINE_STREAMS true
+
 /* Trit planes and bytes of a plane of a row; whether behind the first row and every other one that the
  * memory gives comes a word with the scales of it and of the next one. */
 void engine_shape(uint32_t planes, uint32_t bytes, bool scaled);
@@ -42,6 +45,12 @@ uint32_t engine_cycles(void);
 #else
 
 #include "tamale_soc.h"
+
+#ifdef TAMALE_FLASH_BASE
+#define ENGINE_STREAMS true
+#else
+#define ENGINE_STREAMS false
+#endif
 
 static inline void engine_shape(uint32_t planes, uint32_t bytes, bool scaled) {
     tamale_engine_shape_write(TAMALE_PLACE(TAMALE_ENGINE_SHAPE_BYTES, bytes) |

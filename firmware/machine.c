@@ -139,7 +139,7 @@ static void matvec(const uint32_t *c) {
     uint32_t words = sets * body + (aux ? 2 * sets : scaled ? (sets + 1) / 2 : 0);
     uint32_t offset = locate(source, MATVEC_HEAD(c), 4 * words);
     /* No model has auxiliary scales there. */
-    bool streams = source == SOURCE_LINEAR && !aux;
+    bool streams = ENGINE_STREAMS && source == SOURCE_LINEAR && !aux;
     const uint32_t *from = words_at(offset);
     uint32_t stride = MATVEC_VECTOR_STRIDE(c);
     if (to_candidates) candidate_count = 0;

@@ -32,7 +32,7 @@ _RECIPE = 4
 #: What synthesises, routes and packs for a family of FPGAs; others are only estimated.
 _FLOWS = {"ecp5": ecp5, "gowin": gowin, "ice40": ice40}
 
-#: The top level of a board of a family whose core performs the commands.
+#: The top level of a board of a family whose core performs the commands out of the flash.
 _CORE_DESIGNS = {"ice40": CoreBoardDesign}
 
 
@@ -159,11 +159,11 @@ def synthesise(board, config, root, *, progress=None):
     progress = progress or (lambda line: None)
     progress(f"generating {config.name} for {board.name}")
     design = BoardDesign
-    if config.engine == "core":
+    if config.memory == "flash":
         if board.family not in _CORE_DESIGNS:
             raise ValueError(
-                f"configuration {config.name} has engine = 'core', which is built for "
-                f"{', '.join(_CORE_DESIGNS)} only; use one of engine = 'accelerator'"
+                f"configuration {config.name} has memory = 'flash', which is built for "
+                f"{', '.join(_CORE_DESIGNS)} only; use one with another memory"
             )
         design = _CORE_DESIGNS[board.family]
     elif board.family in _CORE_DESIGNS:
@@ -258,6 +258,6 @@ def build(board, config, root, *, seeds=3, jobs=None, progress=None):
     if not bitstream.exists():
         progress(f"packing the bitstream of seed {best}")
         flow.pack(f"seed{best}", directory, platform)
-    if config.engine == "core":
+    if config.memory == "flash":
         bitstream = _with_firmware(bitstream, directory.parent / "firmware" / FLASH_FIRMWARE)
     return Build(directory, board, config, synthesis, results, bitstream)

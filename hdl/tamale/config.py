@@ -225,7 +225,8 @@ class Config:
             "engine", self.engine in ("accelerator", "core"), "known engines are accelerator, core"
         )
         if self.engine == "core":
-            require("memory", self.memory == "flash", "with engine = 'core' use flash")
+            mend = "with engine = 'core' use flash or sdram"
+            require("memory", self.memory in ("flash", "sdram"), mend)
         else:
             mend = "use sdram, ddr3 or ideal; flash goes with engine = 'core'"
             require("memory", self.memory in ("sdram", "ddr3", "ideal"), mend)
@@ -290,10 +291,14 @@ class Config:
         for name, value in (
             ("bus_width", 32), ("tile_rows", 1), ("vectors", 1), ("vu_width", 1), ("code", "t5"),
             ("sparse_code", "none"), ("cpu_clock_hz", 0), ("storage", False),
-            ("cpu_ram_bytes", SPRAM_BYTES), ("memory_bytes", FLASH_BYTES),
-            ("memory_width", 4),
         ):  # fmt: skip
             require(name, getattr(self, name) == value, f"with engine = 'core' use {value!r}")
+        if self.memory != "flash":
+            return
+        for name, value in (
+            ("cpu_ram_bytes", SPRAM_BYTES), ("memory_bytes", FLASH_BYTES), ("memory_width", 4)
+        ):  # fmt: skip
+            require(name, getattr(self, name) == value, f"with memory = 'flash' use {value!r}")
         require(
             "flash_image_offset",
             self.flash_image_offset >= 2 * FIRMWARE_OFFSET,

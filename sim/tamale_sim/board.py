@@ -61,7 +61,7 @@ class BoardTop(wiring.Component):
     logit_valid, logit_vector, logit_row, logit_value : Out
         Every logit on its way to the candidates.
     activity : Out(len(Activity))
-        What goes on in this cycle, see `Activity`.
+        What goes on in this cycle, see `Activity`; nothing where the core performs the commands.
     spi_flash_sck, spi_flash_cs_n, spi_flash_mosi, sd_sck, sd_cs_n, sd_mosi : Out(1)
     spi_flash_miso, sd_miso : In(1)
         Flash and SD card, at rest without ``storage``.
@@ -104,7 +104,6 @@ class BoardTop(wiring.Component):
                 errors=self._errors,
             )
         wiring.connect(m, soc.axi, ram.axi)
-        accelerator = soc.accelerator
         m.d.comb += [
             self.uart_tx.eq(soc.uart_tx),
             soc.uart_rx.eq(self.uart_rx),
@@ -114,15 +113,18 @@ class BoardTop(wiring.Component):
                 (soc.axi.rvalid & soc.axi.rready) | (soc.axi.wvalid & soc.axi.wready)
             ),
         ]
-        for name in ("logit_valid", "logit_vector", "logit_row", "logit_value"):
-            m.d.comb += getattr(self, name).eq(getattr(accelerator, name))
+        for name in ("logit_valid", "logit_row", "logit_value"):
+            m.d.comb += getattr(self, name).eq(getattr(soc.accelerator or soc.engine, name))
+        if soc.accelerator is not None:
+            m.d.comb += self.logit_vector.eq(soc.accelerator.logit_vector)
         for device in STORAGE.values():
             if config.storage:
                 m.d.comb += getattr(soc, f"{device}_miso").eq(getattr(self, f"{device}_miso"))
             for pin in ("sck", "cs_n", "mosi"):
                 own = getattr(self, f"{device}_{pin}")
                 m.d.comb += own.eq(getattr(soc, own.name) if config.storage else pin != "sck")
-        self._activity(m, ram)
+        if soc.accelerator is not None:
+            self._activity(m, ram)
         return m
 
     def sources(self, directory):
@@ -186,7 +188,7 @@ def build(config, *, waves=None, progress=None, errors=None):
     # The tests of several processes build the same at once.
     with tempfile.TemporaryDirectory(prefix="tamale.") as directory:
         build_firmware(soc, directory)
-    core = config.engine == "core"
+    core = config.memory == "flash"
     top = core_board.CoreBoardTop(config, soc) if core else BoardTop(config, soc, errors)
     verilog = to_verilog(top, "board")
     if core:

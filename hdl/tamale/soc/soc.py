@@ -13,7 +13,7 @@ address     what is there
 0xF000_2000 timer
 0xF000_3000 SPI host for the configuration flash and an SD card, where there is storage
 0xF000_4000 set-up of the memory, where software has to do it
-0xF001_0000 accelerator: registers and windows, 64 KiB
+0xF001_0000 accelerator: registers and windows, 64 KiB; or the engine of a core that is one itself
 =========== ==============================================================================
 
 VexRiscv treats every address from 0x8000_0000 as input and output and never caches it. The data
@@ -86,6 +86,8 @@ class Soc(wiring.Component):
     accelerator : component or None
         ``bus``: a Wishbone target of up to 64 KiB; ``axi``: an AXI4 manager with 32-bit addresses;
         ``irq``: one bit; ``block``: its `Block` of registers, for the generated files.
+    engine : TernaryEngine or None
+        In the accelerator's place, where the core itself performs the commands.
     data_width : int or None
         Bits of a beat on the memory port; None takes the accelerator's, or 32.
     storage : bool
@@ -97,6 +99,8 @@ class Soc(wiring.Component):
         Name of the configuration in generated files.
     constants : dict of str to int or str
         More constants for the generated files.
+    headers : dict of str to str
+        Further C headers that the firmware includes, by their names.
 
     Members
     -------
@@ -133,11 +137,13 @@ class Soc(wiring.Component):
         cpu="vexriscv",
         uart_baud=1_000_000,
         accelerator=None,
+        engine=None,
         data_width=None,
         storage=False,
         memory_control=None,
         name="default",
         constants=None,
+        headers=None,
     ):
         if (
             not isinstance(dram_bytes, int)
@@ -161,9 +167,12 @@ class Soc(wiring.Component):
                     f"the accelerator's window of {size:#x} bytes is larger than its place of "
                     f"{ACCELERATOR_LIMIT:#x}; reach large tables through an index register"
                 )
+        if accelerator is not None and engine is not None:
+            raise ValueError("accelerator and engine have one place; give one of them")
         if uart_baud <= 0:
             raise ValueError(f"baud rate must be positive, not {uart_baud!r}")
-        self._accelerator = accelerator
+        self._accelerator, self._engine = accelerator, engine
+        self.headers = dict(headers or {})
         self._domain = "sync" if cpu_clock_hz is None else "cpu"
         cpu_clock_hz = cpu_clock_hz or clock_hz
         self._cpu = cpus.create(cpu)
@@ -221,6 +230,7 @@ class Soc(wiring.Component):
             (self._spi, "spi", SPI_BASE),
             (memory_control, memory_control and memory_control.block.name, MEMORY_CONTROL_BASE),
             (accelerator, "accelerator", ACCELERATOR_BASE),
+            (engine, "engine", ACCELERATOR_BASE),
         ):
             block = getattr(component, "block", None)
             if component is None:
@@ -278,6 +288,11 @@ class Soc(wiring.Component):
         """The component in the accelerator's slot, or None."""
         return self._accelerator
 
+    @property
+    def engine(self):
+        """The `TernaryEngine` in the same place, or None."""
+        return self._engine
+
     def load_firmware(self, image):
         """Place an image into the on-chip memory; possible until the design is elaborated.
 
@@ -315,7 +330,7 @@ class Soc(wiring.Component):
         arbiter.add(cpu.instruction_bus)
         wiring.connect(m, arbiter.bus, decoder.bus)
         accelerator = self._accelerator
-        on_sync = [c for c in (accelerator, self._memory_control) if c is not None]
+        on_sync = [c for c in (accelerator, self._engine, self._memory_control) if c is not None]
         for bus, region in self._places:
             if self._domain != "sync" and any(bus is component.bus for component in on_sync):
                 crossing = WishboneCrossing(bus.signature.flip(), self._domain)
@@ -367,6 +382,8 @@ class Soc(wiring.Component):
         if self._memory_control is not None:
             m.submodules.memory_control = self._memory_control
             wiring.connect(m, self._memory_control.control, wiring.flipped(self.memory_control))
+        if self._engine is not None:
+            m.submodules.engine = self._engine
         if accelerator is not None:
             m.submodules.accelerator = accelerator
             wiring.connect(m, accelerator.axi, mux.managers[1])

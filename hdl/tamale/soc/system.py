@@ -47,6 +47,9 @@ _CORE_SOURCES = (
     "sample.c", "tokenizer.c", "main.c",
 )  # fmt: skip
 
+#: What it has besides where the image is in a memory that it can write.
+_CORE_LOADER_SOURCES = ("loader.c", "memtest.c")
+
 
 def firmware_folder():
     """Return the folder of the firmware's sources: beside the package when installed from a wheel,
@@ -60,14 +63,20 @@ def firmware_folder():
 
 def build_soc(config):
     """Return the `Soc` or `CoreSoc` of a configuration, without firmware."""
+    accelerator, engine, headers = None, None, {}
     if config.engine == "core":
+        engine = TernaryEngine(config.act_steps * config.tile_columns, config.accumulator_width)
+        headers["tamale_machine.h"] = machine_header.generate(config)
+    else:
+        accelerator = Accelerator(config)
+    if config.memory == "flash":
         return CoreSoc(
             clock_hz=config.clock_hz,
             cpu=config.cpu,
             uart_baud=config.uart_baud,
-            engine=TernaryEngine(config.act_steps * config.tile_columns, config.accumulator_width),
+            engine=engine,
             name=config.name,
-            headers={"tamale_machine.h": machine_header.generate(config)},
+            headers=headers,
             constants={
                 "NAME": config.name,
                 "TEXT_RAM_BYTES": TEXT_RAM_BYTES,
@@ -75,7 +84,6 @@ def build_soc(config):
                 "FLASH_IMAGE_OFFSET": config.flash_image_offset,
             },
         )
-    accelerator = Accelerator(config)
     control, modes = None, {}
     if config.memory == "ddr3":
         part = litedram.PARTS[config.ddr3_part]
@@ -90,6 +98,7 @@ def build_soc(config):
         cpu=config.cpu,
         uart_baud=config.uart_baud,
         accelerator=accelerator,
+        engine=engine,
         storage=config.storage,
         memory_control=control,
         name=config.name,
@@ -103,6 +112,7 @@ def build_soc(config):
             "FLASH_IMAGE_OFFSET": config.flash_image_offset,
             **modes,
         },
+        headers=headers,
     )
 
 
@@ -156,7 +166,7 @@ def build_firmware(soc, directory):
     generate.write_all(soc.system, directory)
     (directory / "tamale_image.h").write_text(image_header.generate())
     folder = firmware_folder()
-    core = isinstance(soc, CoreSoc)
+    flash = isinstance(soc, CoreSoc)
 
     def compiled(sources, name, script, *options):
         return toolchain.build_firmware(
@@ -168,14 +178,17 @@ def build_firmware(soc, directory):
             options=options,
         )
 
-    if core:
-        for name, text in soc.headers.items():
-            (directory / name).write_text(text)
+    for name, text in soc.headers.items():
+        (directory / name).write_text(text)
+    if flash:
         # Its stack lies in the RAM.
         (directory / "boot.ld").write_text(linker.generate(soc.system, program="boot", stack=0))
         soc.load_boot(compiled(["boot.c"], "boot", "boot.ld").image)
-    firmware = compiled(_CORE_SOURCES if core else _SOURCES, "firmware", "tamale_soc.ld")
+    sources = _SOURCES
+    if soc.engine is not None:
+        sources = _CORE_SOURCES + (() if flash else _CORE_LOADER_SOURCES)
+    firmware = compiled(sources, "firmware", "tamale_soc.ld")
     soc.load_firmware(firmware.image)
-    if core:
+    if flash:
         (directory / FLASH_FIRMWARE).write_bytes(soc.firmware)
     return firmware

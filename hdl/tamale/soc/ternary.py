@@ -16,8 +16,8 @@ __all__ = ["BLOCK", "Scaler", "TernaryEngine"]
 _ROW_BITS = 10
 _COUNT_BITS = 14
 
-#: A code's bits, and the largest number of activations' words.
-_CODE, _ACT_BITS = 8, 9
+#: A code's bits, and those of a number of activations' words.
+_CODE, _ACT_BITS = 8, 11
 
 BLOCK = Block(
     "engine",
@@ -176,9 +176,9 @@ class TernaryEngine(wiring.Component):
     block = BLOCK
 
     def __init__(self, words, width):
-        if not 1 <= words <= 1 << _ACT_BITS:
+        if not 1 <= words < 1 << _ACT_BITS:
             raise ValueError(
-                f"activations take {words} words of the engine's {1 << _ACT_BITS}; lower max_k or "
+                f"activations take {words} words of the engine's {(1 << _ACT_BITS) - 1}; lower max_k or "
                 "max_context"
             )
         self._words, self._width = words, width
@@ -202,6 +202,7 @@ class TernaryEngine(wiring.Component):
         m = Module()
         bus, code = self.bus, CODES["t5"]
         lanes = code.trits_per_byte
+        bits = ceil_log2(self._words + 1)
         write, read = Signal(), Signal()
         active = bus.cyc & bus.stb & ~bus.ack
         m.d.comb += [write.eq(active & bus.we), read.eq(active & ~bus.we)]
@@ -225,10 +226,10 @@ class TernaryEngine(wiring.Component):
             m.d.sync += [fed.eq(fed >> 8), fed_left.eq(fed_left - 1)]
 
         # Shape, and the place in a row of the byte that arrives next.
-        size, act, streams = Signal(_ACT_BITS), Signal(_ACT_BITS), Signal()
+        size, act, streams = Signal(bits), Signal(bits), Signal()
         planes, scaled, row_words = Signal(3), Signal(), Signal(_ROW_BITS)
-        bytes_left, planes_left = Signal(_ACT_BITS), Signal(3)
-        pointer = Signal(_ACT_BITS)
+        bytes_left, planes_left = Signal(bits), Signal(3)
+        pointer = Signal(bits)
         scales_left, odd = Signal(3), Signal()
         last_byte, last_plane = Signal(), Signal()
         m.d.comb += [last_byte.eq(bytes_left == 1), last_plane.eq(planes_left == 1)]
@@ -327,7 +328,7 @@ class TernaryEngine(wiring.Component):
         m.d.sync += waiting.eq(waiting + begins - ends)
 
         # Codes from software: a lane each.
-        lane, place = Signal(lanes, init=1), Signal(_ACT_BITS)
+        lane, place = Signal(lanes, init=1), Signal(bits)
         m.d.comb += [
             fill.addr.eq(place[:address_bits]), fill.data.eq(data[:8].replicate(lanes)),
             fill.en.eq(lane & writes("code").replicate(lanes)),

@@ -100,7 +100,7 @@ def run(args):
                 "flash; set storage = true, or load the image over the serial port (`tamale load`)"
             )
     # A core that starts from the flash finds its firmware behind the bitstream there.
-    permanent = args.spi or config.engine == "core"
+    permanent = args.spi or config.memory == "flash"
     lines = flash.commands(
         board.programmer, bitstream, permanent=permanent, image=image,
         offset=config.flash_image_offset,
