@@ -68,4 +68,4 @@ def test_board_that_is_too_small(capsys):
 
 def test_core_engine_on_another_board(capsys):
     error = failure(capsys, "--board", "ulx3s-85f", "--config", "icebreaker")
-    assert "configuration icebreaker has engine = 'core'" in error and "was called" not in error
+    assert "configuration icebreaker has memory = 'flash'" in error and "was called" not in error

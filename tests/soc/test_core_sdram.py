@@ -1,0 +1,65 @@
+"""The board whose core performs the commands, with image and caches in SDRAM, equals the golden model."""
+
+import numpy as np
+import pytest
+import systems
+from systems import golden, same_logits
+from tamale import config as configuration
+from tamale_sim import board as boards
+from tamale_sim import loading
+from tamale_sim.models_cache import open_image
+from test_board import compare
+
+CORE = configuration.load("tang-nano-20k")
+
+
+@pytest.fixture(scope="module")
+def core():
+    """Executable of the board."""
+    return boards.build(CORE)
+
+
+def test_random_model(core, tmp_path):
+    """A prompt across a block of values, sampling, groups' scales, every logit."""
+    image = systems.pack(CORE, tmp_path / "image", hidden=128, group_size=64, context=28)
+    assert image.fields["group_size"] == 64
+    runs = {
+        "long prompt": ([21], 2, (0.0, 0, 0), False),
+        "sampled": ([2], 3, (1.0, 0, 5), False),
+        "every logit": ([3], 2, (0.0, 0, 0), True),
+    }
+    compare(core, CORE, (tmp_path / "image", image), runs)
+
+
+def test_load(core, tmp_path):
+    """A board without image takes one over the serial port; what is there is not sent again."""
+    path = tmp_path / "image"
+    image = systems.pack(CORE, path)
+    size = path.stat().st_size
+    with boards.Board(core, CORE, None) as board:
+        assert board.state.kind == "waiting"
+        result = loading.load(board, path)
+        assert (result.sent, result.held, result.repeated) == (size, 0, 0)
+        own = systems.run(board, [[1, 2, 3]], 3)
+        result = loading.load(board, path)
+        assert (result.sent, result.held) == (0, size)
+    expected = golden(image, CORE, [[1, 2, 3]], 3)
+    assert own.tokens == expected.tokens
+    same_logits(board, image, [own], [expected])
+
+
+@pytest.mark.long
+def test_demonstration(core):
+    """The demonstration model with all 2,048 positions."""
+    image, path = open_image(None, CORE)
+    assert image.fields["context"] == 2048
+    prompt = np.random.default_rng(3).integers(0, image.fields["vocabulary"], 3).tolist()
+    with boards.Board(core, CORE, path) as board:
+        own = systems.run(board, [prompt], 3)
+        counters = board.stats()
+    expected = golden(image, CORE, [prompt], 3)
+    assert own.tokens == expected.tokens
+    same_logits(board, image, [own], [expected])
+    assert board.summary["violation"] == 0
+    cycles = counters["cycles"] / counters["jobs"]
+    print(f"{cycles:,.0f} cycles a token, {CORE.clock_hz / cycles:.2f} a second")
