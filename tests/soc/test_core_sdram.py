@@ -1,4 +1,4 @@
-"""The board whose core performs the commands, with image and caches in SDRAM, equals the golden model."""
+"""The board whose core performs the commands, with SDRAM, equals the golden model."""
 
 import numpy as np
 import pytest

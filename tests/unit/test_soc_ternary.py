@@ -49,7 +49,7 @@ async def prepare(ctx, bus, codes, *, planes, size, scaled=0):
     await access(ctx, bus, "codes", 0)
     for code in codes:
         await access(ctx, bus, "code", int(code))
-    shape = size | planes << 9 | scaled << 12 | planes * size // 4 << 13
+    shape = size | planes << 11 | scaled << 14 | planes * size // 4 << 15
     await access(ctx, bus, "shape", shape)
 
 
@@ -128,7 +128,7 @@ def test_streamed_rows(planes, size, scaled):
         wanted = expected(rows, planes, size, codes, 3)
         await prepare(ctx, dut.bus, codes, planes=planes, size=size, scaled=scaled)
         await access(ctx, dut.bus, "stream", 0x1234)
-        await access(ctx, dut.bus, "rows", 3 | count << 9)
+        await access(ctx, dut.bus, "rows", 3 | count << 11)
         for n, total in enumerate(wanted):
             for _ in range(int(rng.choice([0, 0, 50, 300]))):
                 await ctx.tick()
