@@ -178,8 +178,8 @@ class TernaryEngine(wiring.Component):
     def __init__(self, words, width):
         if not 1 <= words < 1 << _ACT_BITS:
             raise ValueError(
-                f"activations take {words} words of the engine's {(1 << _ACT_BITS) - 1}; lower max_k "
-                "or max_context"
+                f"activations take {words} words of the engine's {(1 << _ACT_BITS) - 1}; lower "
+                "max_k or max_context"
             )
         self._words, self._width = words, width
         super().__init__(
