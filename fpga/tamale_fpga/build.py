@@ -16,24 +16,43 @@ from pathlib import Path
 
 from amaranth.back import rtlil
 from amaranth.hdl import UnusedElaboratable
-from tamale.soc.core_soc import FIRMWARE_OFFSET
-from tamale.soc.system import FLASH_FIRMWARE, build_firmware, build_soc
+from tamale.soc.system import build_firmware, build_soc
 from tamale_model.explore import silicon
 
-from . import area, ecp5, gowin, ice40
+from . import area, contents, ecp5, gowin, ice40
 from .core_top import CoreBoardDesign
 from .top import BoardDesign
 
-__all__ = ["Build", "build", "synthesise"]
+__all__ = ["Build", "Design", "build", "synthesise"]
 
 #: Raise this when the way of building changes.
-_RECIPE = 4
+_RECIPE = 5
 
 #: What synthesises, routes and packs for a family of FPGAs; others are only estimated.
 _FLOWS = {"ecp5": ecp5, "gowin": gowin, "ice40": ice40}
 
 #: The top level of a board of a family whose core performs the commands out of the flash.
 _CORE_DESIGNS = {"ice40": CoreBoardDesign}
+
+
+@dataclasses.dataclass(frozen=True)
+class Design:
+    """A board's netlist, ``top.json`` in a folder.
+
+    Attributes
+    ----------
+    directory : Path
+    platform : Platform
+    synthesis : dict
+        ``cells`` by type, ``seconds``.
+    firmware : bytes
+        What packing adds; nothing where the netlist has it.
+    """
+
+    directory: Path
+    platform: object
+    synthesis: dict
+    firmware: bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +69,8 @@ class Build:
     seeds : list of dict
         ``seed``, ``fmax_mhz`` by clock domain, ``resources``, ``seconds``; in the order of seeds.
     bitstream : Path
-        Of the seed with the fastest engine; with the firmware behind it where the core starts from
-        the flash.
+        Of the seed with the fastest engine, and with the firmware: in its block RAM, or behind it
+        where the core starts from the flash.
     """
 
     directory: Path
@@ -144,17 +163,32 @@ def _refusal(board, config):
     )
 
 
-def synthesise(board, config, root, *, progress=None):
-    """Synthesise a board's design; ``top.json`` in the directory is the netlist.
+def _firmware(soc, config, flow, folder, inside):
+    """Build the firmware; return what packing adds. See `synthesise`."""
+    image = build_firmware(soc, folder).image
+    if config.memory == "flash":
+        return soc.firmware
+    if inside or not flow.REPLACES_CONTENTS:
+        return b""
+    soc.load_firmware(contents.placeholder(config.cpu_ram_bytes))
+    return image.ljust(config.cpu_ram_bytes, b"\0")
 
-    Parameters are those of `build`.
+
+def synthesise(board, config, root, *, firmware=False, progress=None):
+    """Synthesise a board's design.
+
+    Parameters
+    ----------
+    firmware : bool
+        Whether the netlist is to hold the firmware, for a simulation. Otherwise a placeholder is in
+        its place where packing can replace that, so that a change of the firmware routes nothing
+        again.
+    board, config, root, progress
+        See `build`.
 
     Returns
     -------
-    directory : Path
-    platform : Platform
-    synthesis : dict
-        ``cells`` by type, ``seconds``.
+    Design
     """
     progress = progress or (lambda line: None)
     progress(f"generating {config.name} for {board.name}")
@@ -170,8 +204,8 @@ def synthesise(board, config, root, *, progress=None):
         raise ValueError(_refusal(board, config))
     soc = build_soc(config)
     folder = Path(root) / f"{board.name}.{config.name}"
-    build_firmware(soc, folder / "firmware")
     flow = _FLOWS[board.family]
+    added = _firmware(soc, config, flow, folder / "firmware", firmware)
     platform = board.platform()
     # Without the lines of the source, whose numbers and folders would be part of the hash.
     plan = platform.build(design(config, soc), do_build=False, emit_src=False)
@@ -195,17 +229,7 @@ def synthesise(board, config, root, *, progress=None):
         verilog = [name for name in files if name.endswith(".v")]
         return {"cells": flow.synthesise_files("top", directory, verilog)}
 
-    return directory, platform, _stage(directory / "synthesis.json", make)
-
-
-def _with_firmware(bitstream, firmware):
-    """Return a file with both, for the flash, beside the bitstream."""
-    firmware = firmware.read_bytes()
-    data = ice40.with_firmware(bitstream.read_bytes(), firmware, FIRMWARE_OFFSET)
-    digest = hashlib.sha256(firmware).hexdigest()[:8]
-    path = bitstream.with_name(f"{bitstream.stem}.{digest}.bit")
-    path.write_bytes(data)
-    return path
+    return Design(directory, platform, _stage(directory / "synthesis.json", make), added)
 
 
 def build(board, config, root, *, seeds=3, jobs=None, progress=None):
@@ -238,12 +262,13 @@ def build(board, config, root, *, seeds=3, jobs=None, progress=None):
     if seeds < 1:
         raise ValueError(f"--seeds must be 1 or more, not {seeds}")
     progress = progress or (lambda line: None)
-    directory, platform, synthesis = synthesise(board, config, root, progress=progress)
+    design = synthesise(board, config, root, progress=progress)
+    directory, platform, flow = design.directory, design.platform, _FLOWS[board.family]
 
     def route(seed):
         def place_and_route():
             progress(f"placing and routing, seed {seed} of {seeds} (minutes)")
-            return _route(_FLOWS[board.family], directory, platform, seed)
+            return _route(flow, directory, platform, seed)
 
         result = _stage(directory / f"seed{seed}.json", place_and_route)
         clocks = ", ".join(f"{name} {mhz:.1f} MHz" for name, mhz in result["fmax_mhz"].items())
@@ -253,11 +278,9 @@ def build(board, config, root, *, seeds=3, jobs=None, progress=None):
     with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
         results = list(pool.map(route, range(1, seeds + 1)))
     best = max(results, key=lambda seed: margin(config, seed))["seed"]
-    flow = _FLOWS[board.family]
-    bitstream = directory / f"seed{best}{flow.BITSTREAM}"
+    tag = hashlib.sha256(design.firmware).hexdigest()[:8]
+    bitstream = directory / f"seed{best}.{tag}{flow.BITSTREAM}"
     if not bitstream.exists():
         progress(f"packing the bitstream of seed {best}")
-        flow.pack(f"seed{best}", directory, platform)
-    if config.memory == "flash":
-        bitstream = _with_firmware(bitstream, directory.parent / "firmware" / FLASH_FIRMWARE)
-    return Build(directory, board, config, synthesis, results, bitstream)
+        flow.pack(f"seed{best}", directory, platform, bitstream.name, design.firmware)
+    return Build(directory, board, config, design.synthesis, results, bitstream)

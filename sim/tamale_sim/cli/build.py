@@ -93,8 +93,8 @@ def run(args):
     if args.paths is not None:
         if args.paths < 1:
             raise ValueError(f"--paths must be 1 or more, not {args.paths}")
-        directory, _, _ = synthesise(board, config, folder, progress=progress)
-        _print_paths(console, longest(directory / "top.json", args.paths), args.json)
+        design = synthesise(board, config, folder, progress=progress)
+        _print_paths(console, longest(design.directory / "top.json", args.paths), args.json)
         return 0
     result = build(board, config, folder, seeds=args.seeds, jobs=args.jobs, progress=progress)
     bitstream = result.bitstream
