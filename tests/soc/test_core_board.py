@@ -41,7 +41,9 @@ def test_groups(core, tmp_path):
     compare(core, CORE, (tmp_path / "image", image), runs)
 
 
+@pytest.mark.long
 def test_demonstration(core):
+    """The demonstration model: 25 million cycles."""
     image, path = open_image(None, CORE)
     prompt = np.random.default_rng(3).integers(0, image.fields["vocabulary"], 3).tolist()
     with boards.Board(core, CORE, path) as board:

@@ -20,11 +20,10 @@ def core():
 
 
 def test_random_model(core, tmp_path):
-    """A prompt across a block of values, sampling, groups' scales, every logit."""
+    """Sampling, groups' scales, every logit; blocks of values are in test_core_board.py."""
     image = systems.pack(CORE, tmp_path / "image", hidden=128, group_size=64, context=28)
     assert image.fields["group_size"] == 64
     runs = {
-        "long prompt": ([21], 2, (0.0, 0, 0), False),
         "sampled": ([2], 3, (1.0, 0, 5), False),
         "every logit": ([3], 2, (0.0, 0, 0), True),
     }
