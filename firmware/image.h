@@ -43,7 +43,7 @@ uint32_t image_crc_word(uint32_t crc, uint32_t value);
 /* Reports a fault of the accelerator and brings it back to work. */
 void report_fault(uint32_t code, uint32_t info);
 
-/* CRC-32 of a part of the memory in whole beats, by the accelerator; reports a fault and gives false. */
+/* CRC-32 of a part of the memory in whole beats, by the accelerator, where there is one; reports a fault and gives false. */
 bool image_checksum(uint32_t offset, uint32_t bytes, uint32_t *crc);
 
 #endif

@@ -64,7 +64,7 @@ static void load(const uint32_t *c) {
                                     LOAD_OFFSET(c) * MACHINE_BEAT_WORDS * 4);
     int32_t *to = scratch + LOAD_DST(c);
     uint32_t format = LOAD_FORMAT(c);
-    /* Whole words from the flash; parts of them from here, for a small core shifts by a bit a cycle. */
+    /* Whole words from the memory; parts of them from here, for a small core shifts by a bit a cycle. */
     volatile union {
         uint32_t word;
         int16_t halves[2];

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tamale_sim.cli.gates import BLOCKS
 
-_ORDER = ("unit", "model", "gates", "soc", "cli", "cocotb")
+_ORDER = ("unit", "proofs", "model", "gates", "soc", "cli", "cocotb")
 
 #: Nanoseconds of a cycle in the cocotb testbenches.
 _CYCLE = 10

@@ -147,7 +147,12 @@ def _route(flow, directory, platform, seed):
 
 
 def _refusal(board, config):
-    """Return why a board whose FPGA is too small for an accelerator is not built for one."""
+    """Return why a board whose core starts from the flash is not built for a configuration."""
+    if config.engine == "core":
+        return (
+            f"{board.name} has no memory but its flash, and configuration {config.name} has "
+            f"memory = {config.memory!r}; use memory = 'flash', or preset {board.preset}"
+        )
     with warnings.catch_warnings():
         # Of the system without memory and pins, only the size is asked for.
         warnings.simplefilter("ignore", UnusedElaboratable)

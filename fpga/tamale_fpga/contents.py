@@ -101,6 +101,7 @@ def replace(text, old, new):
     if sorted(found) != sorted(wanted):
         raise ValueError(
             f"of {len(wanted)} parts of the memory's contents {len(set(found))} are in the routed "
-            f"design, {len(found)} times in all; remove its folder and build it again"
+            f"design, {len(found)} times in all: Yosys maps the memory in a way that is not known "
+            "here; set REPLACES_CONTENTS of tamale_fpga.ecp5 to False, and the firmware is routed"
         )
     return text

@@ -208,15 +208,16 @@ def pack(stem, directory, platform, name, firmware=b""):
     """
     del platform
     directory = Path(directory)
-    source, part = f"{stem}.config", f"{name}.part"
+    source, part = directory / f"{stem}.config", directory / f"{name}.part"
     if firmware:
-        text = contents.replace(
-            (directory / source).read_text(), contents.placeholder(len(firmware)), firmware
-        )
-        source = f"{name}.config"
-        (directory / source).write_text(text)
-    tools.run("yowasp-ecppack", ["--compress", "--input", source, "--bit", part], directory)
-    (directory / part).replace(directory / name)
+        text = contents.replace(source.read_text(), contents.placeholder(len(firmware)), firmware)
+        source = directory / f"{name}.config"
+        source.write_text(text)
+    arguments = ["--compress", "--input", source.name, "--bit", part.name]
+    tools.run("yowasp-ecppack", arguments, directory)
+    part.replace(directory / name)
+    if firmware:
+        source.unlink()
 
 
 def route(top, directory, *, seed=1, mhz=100):
@@ -233,4 +234,4 @@ def route(top, directory, *, seed=1, mhz=100):
     report = place_and_route(
         top, directory, platform, seed=seed, stem=f"{top}.{seed}", options=options
     )
-    return tools.Routed.of(report, seed)
+    return tools.Routed.of(report, top, seed)

@@ -244,7 +244,7 @@ def route(top, directory, *, seed=1, mhz=100):
         top, directory, TangNano20K(), seed=seed, stem=f"{top}.{seed}",
         options=("--freq", str(mhz)),
     )  # fmt: skip
-    return tools.Routed.of(report, seed)
+    return tools.Routed.of(report, top, seed)
 
 
 def pack(stem, directory, platform, name, firmware=b""):
@@ -253,7 +253,8 @@ def pack(stem, directory, platform, name, firmware=b""):
     Of 4.6 MB: a line of zeros and ones for each frame. Parameters as of `ecp5.pack`, but for the
     firmware, which the netlist has.
     """
-    del firmware
+    if firmware:
+        raise ValueError("the firmware must be in the netlist, not added to it")
     part = f"{name}.part"
     tools.run("gowin_pack", ["-d", platform.chipdb, "-o", part, f"{stem}.routed.json"], directory)
     (Path(directory) / part).replace(Path(directory) / name)

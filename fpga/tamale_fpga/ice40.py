@@ -130,7 +130,7 @@ def with_firmware(bitstream, firmware, offset):
     return bitstream + b"\xff" * (offset - len(bitstream)) + firmware
 
 
-def pack(stem, directory, platform, name, firmware=b""):
+def pack(stem, directory, platform, name, firmware):
     """Make a bitstream of ``<stem>.asc`` in a directory, with the firmware behind it.
 
     Parameters as of `ecp5.pack`.

@@ -89,6 +89,7 @@ class Routed:
     Attributes
     ----------
     seed : int
+        Of the placement.
     mhz : float
         Clock that the routed design reaches.
     cells : dict of str to int
@@ -100,7 +101,7 @@ class Routed:
     cells: dict
 
     @classmethod
-    def of(cls, report, seed):
+    def of(cls, report, top, seed):
         """Return the result that nextpnr reports of a design with one clock.
 
         Raises
@@ -109,7 +110,7 @@ class Routed:
             If there is no clock.
         """
         if not report["fmax"]:
-            raise ToolError("nextpnr reports no clock")
+            raise ToolError(f"nextpnr reports no clock for {top}; has it registers?")
         used = {name: entry["used"] for name, entry in report["utilization"].items()}
         return cls(
             seed,

@@ -87,7 +87,8 @@ class Config:
         Where the flash holds the memory image, behind the bitstreams.
     engine : str
         What performs the commands: ``accelerator``, or the ``core`` itself, with a small engine for
-        its sums of trits (see ``tamale.soc.core_soc``).
+        its sums of trits (see ``tamale.soc.core_soc``; with a memory other than ``flash`` it takes
+        the accelerator's place in ``tamale.soc.soc``). Scratchpad and program are in its RAM then.
     memory : str
         ``sdram`` (single data rate, timing of ``sdram_part``), ``ddr3`` (timing of ``ddr3_part``,
         controller LiteDRAM), ``ideal``, or ``flash``: the image stays in the configuration flash,
@@ -294,6 +295,9 @@ class Config:
         ):  # fmt: skip
             require(name, getattr(self, name) == value, f"with engine = 'core' use {value!r}")
         if self.memory != "flash":
+            held = 4 * self.scratchpad_elements + 16 * self.program_commands
+            mend = f"scratchpad and program take {held:,} bytes of it, besides the firmware"
+            require("cpu_ram_bytes", self.cpu_ram_bytes > held, mend)
             return
         for name, value in (
             ("cpu_ram_bytes", SPRAM_BYTES), ("memory_bytes", FLASH_BYTES), ("memory_width", 4)

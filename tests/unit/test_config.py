@@ -87,6 +87,11 @@ def test_name_of_a_file(tmp_path):
         ('engine = "core"\nmemory = "ideal"', "'ideal': with engine = 'core' use flash or sdram"),
         ('engine = "core"', "tile_rows = 4: with engine = 'core' use 1"),
         ('engine = "core"\nmemory = "flash"', "tile_rows = 4: with engine = 'core' use 1"),
+        (
+            'engine = "core"\nmemory = "sdram"\nbus_width = 32\ntile_rows = 1\nvectors = 1\n'
+            "vu_width = 1",
+            "cpu_ram_bytes = 65536: scratchpad and program take 139,264 bytes of it, besides",
+        ),
         ('memory = "flash"', "memory = 'flash': use sdram, ddr3 or ideal; flash goes with engine"),
         ("memory_width = 24", "memory_width = 24: use a power of two from 16 to bus_width = 32"),
         (

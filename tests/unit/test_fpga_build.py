@@ -130,6 +130,34 @@ def test_stages_are_kept(tmp_path):
     assert not (tmp_path / "other.json").exists()
 
 
+def test_firmware_routes_nothing_again(tmp_path, monkeypatch):
+    """Of three builds two have one firmware: one netlist, one routing, two bitstreams."""
+    calls = []
+
+    def place_and_route(*_, seed, **__):
+        calls.append("route")
+        return {"fmax": {"clk": {"achieved": 90}, "cpu_clk": {"achieved": 60}}, "utilization": {}}
+
+    def pack(stem, directory, platform, name, firmware):
+        calls.append("pack")
+        (directory / name).write_bytes(firmware.rstrip(b"\0"))
+
+    for name, stub in (
+        ("synthesise_files", lambda *_: calls.append("synthesise") or {}),
+        ("place_and_route", place_and_route),
+        ("pack", pack),
+    ):
+        monkeypatch.setattr(build.ecp5, name, stub)
+    images = iter([b"one", b"two", b"one"])
+    monkeypatch.setattr(
+        build, "build_firmware", lambda soc, folder: SimpleNamespace(image=next(images))
+    )
+    config = configuration.load("icepi-zero")
+    made = [build.build(boards.find("icepi-zero"), config, tmp_path, seeds=1) for _ in range(3)]
+    assert calls == ["synthesise", "route", "pack", "pack"]
+    assert [result.bitstream.read_bytes() for result in made] == [b"one", b"two", b"one"]
+
+
 def test_seed_of_the_bitstream():
     config = configuration.load("ulx3s")
     seeds = [
@@ -140,6 +168,12 @@ def test_seed_of_the_bitstream():
     # The first is fast where it is of no use.
     assert result.best["seed"] == 2 and result.closed
     assert result.worst == {"engine": 79.0, "cpu": 40.0}
+
+
+def test_memory_that_the_board_lacks():
+    config = configuration.load("tang-nano-20k")
+    with pytest.raises(ValueError, match="icebreaker has no memory but its flash, .*use memory = "):
+        build.synthesise(boards.find("icebreaker"), config, None)
 
 
 def test_unknown_board():

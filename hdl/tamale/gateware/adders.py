@@ -2,7 +2,7 @@
 
 ``a + (b, -b or 0)`` costs one carry chain where the selection goes into the chain's own look-up
 tables. Yosys does not find that form, so it is instantiated for ECP5; every other target, and
-simulation, gets the portable expression. `tests/cocotb/test_adders.py` proves both equal.
+simulation, gets the portable expression. `tests/proofs/test_lane.py` proves both equal.
 """
 
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Mux, Signal, Value, signed
@@ -140,7 +140,8 @@ class Counter:
     name : str
         Their name.
     width : int
-        Bits of ``size``, 2 or more.
+        Bits of ``size``, 2 or more; ``size`` is 1 or more without ``further``, or its passes are
+        not counted right.
     further : bool
         ``size`` is the passes after the first one.
     """

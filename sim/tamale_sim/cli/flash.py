@@ -24,8 +24,8 @@ def add(subparsers):
         help="a bitstream, a model, or both, to a board",
         description="Programs a board with openFPGALoader. The bitstream goes into the FPGA, which "
         "forgets it without power, or with --spi into the flash that configures the FPGA at each "
-        "start; on a board whose core itself performs the commands it always goes there, with the "
-        "firmware behind it. With --image a memory image goes into the same flash, behind the "
+        "start; on a board whose core starts from the flash (iCEBreaker) it goes there always, "
+        "with the firmware. With --image a memory image goes into the same flash, behind the "
         "bitstream: the board then starts its model without a computer. What the board says comes "
         "over the serial port: tamale console.",
     )
