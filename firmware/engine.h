@@ -15,6 +15,9 @@
 /* Whether rows may come from the memory without the core. */
 #define ENGINE_STREAMS true
 
+/* Rows that one engine_rows may announce: few, so that every test comes to the next ones. */
+#define ENGINE_ROWS_MOST 9u
+
 /* Trit planes and bytes of a plane of a row; whether behind the first row and every other one that the
  * memory gives comes a word with the scales of it and of the next one. */
 void engine_shape(uint32_t planes, uint32_t bytes, bool scaled);
@@ -51,6 +54,7 @@ uint32_t engine_cycles(void);
 #else
 #define ENGINE_STREAMS false
 #endif
+#define ENGINE_ROWS_MOST (TAMALE_ENGINE_ROWS_COUNT_MASK >> TAMALE_ENGINE_ROWS_COUNT_SHIFT)
 
 static inline void engine_shape(uint32_t planes, uint32_t bytes, bool scaled) {
     tamale_engine_shape_write(TAMALE_PLACE(TAMALE_ENGINE_SHAPE_BYTES, bytes) |

@@ -8,7 +8,7 @@
 static const uint8_t *memory, *from;
 static struct engine_logit *logits;
 static int8_t activations[MACHINE_ACT_STEPS * MACHINE_TILE_K];
-static uint32_t planes, bytes, first, fed_bytes, write_at;
+static uint32_t planes, bytes, first, rows, fed_bytes, write_at;
 static bool scaled, odd; /* odd: the next row has its scales behind the last one */
 static uint32_t scales;
 static uint8_t fed[1 << 16];
@@ -31,8 +31,9 @@ void engine_shape(uint32_t planes_, uint32_t bytes_, bool scaled_) {
 void engine_stream(uint32_t offset) { from = memory + offset; }
 
 void engine_rows(uint32_t act, uint32_t count) {
-    (void)count;
+    if (rows || count > ENGINE_ROWS_MOST) __builtin_trap();
     first = act;
+    rows = count;
 }
 
 void engine_feed(uint32_t word) {
@@ -41,6 +42,7 @@ void engine_feed(uint32_t word) {
 }
 
 int32_t engine_sum(void) {
+    if (!rows--) __builtin_trap(); /* the engine would wait for ever */
     const uint8_t *row = from ? from : fed;
     int32_t sum = 0;
     for (uint32_t plane = 0; plane < planes; plane++) {

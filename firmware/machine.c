@@ -147,14 +147,19 @@ static void matvec(const uint32_t *c) {
     if (streams) engine_stream(offset);
     uint32_t codes = 0; /* of scales that are still to come, from bit 0 on */
     bool more = false;
+    uint32_t announced = 0; /* rows that the engine is still to give */
     for (uint32_t block = 0; block < blocks; block++) {
         uint32_t act = MATVEC_ACT(c) + block * groups * steps;
         int32_t *to = scratch + MATVEC_DST(c);
-        if (groups == 1) engine_rows(act * MACHINE_TILE_COLUMNS, tiles);
         for (uint32_t tile = 0; tile < tiles; tile++, to++) {
             int32_t sum = 0;
             for (uint32_t group = 0; group < groups; group++) {
-                if (groups > 1) engine_rows((act + group * steps) * MACHINE_TILE_COLUMNS, 1);
+                if (!announced) {
+                    announced = tiles - tile < ENGINE_ROWS_MOST ? tiles - tile : ENGINE_ROWS_MOST;
+                    if (groups > 1) announced = 1; /* the next group has other activations */
+                    engine_rows((act + group * steps) * MACHINE_TILE_COLUMNS, announced);
+                }
+                announced--;
                 if (!streams) from = feed(from, body);
                 int32_t part = engine_sum();
                 if (scaled) {
