@@ -299,13 +299,12 @@ class Lane(Elaboratable):
 
 
 #: Four rows of five weights; of ten, whose last ones are a pair; of four weights of two bits; with
-#: vectors that are a cycle behind the first ones; one row of twenty, as most presets have it.
+#: vectors that are a cycle behind the first ones.
 LANES = {
     "five": {"bus_width": 32},
     "ten": {"bus_width": 64},
     "two bits": {"bus_width": 32, "code": "t4"},
     "eight vectors": {"bus_width": 32, "vectors": 8},
-    "twenty": {"bus_width": 32, "tile_rows": 1},
 }
 
 
@@ -324,7 +323,6 @@ def test_counter(further, form, tmp_path):
     [
         ("five", 0), ("five", 3), ("two bits", 2), ("eight vectors", 1, 5),
         pytest.param(("ten", 1), marks=pytest.mark.long),
-        pytest.param(("twenty", 0), marks=pytest.mark.long),
     ],
     ids=str,
 )  # fmt: skip
