@@ -32,24 +32,21 @@ class Ecp5:
     device = "LFE5U-85F"
 
 
-@pytest.fixture(params=["portable", "ecp5"])
-def form(request):
+def ecp5():
     """The platform, and models of its cells."""
-    if request.param == "portable":
-        return {}
     root = build_root()
     root.mkdir(parents=True, exist_ok=True)
     # The first file has Yosys' models; lanes have no black boxes.
     return {"platform": Ecp5(), "sources": netlist.cell_sources(root)[:1]}
 
 
-def term(trit, activation):
-    """What a trit takes of an activation."""
-    return Mux(trit == 1, activation, Mux(trit == -1, -activation, 0))
+@pytest.fixture(params=["portable", "ecp5"])
+def form(request):
+    return ecp5() if request.param == "ecp5" else {}
 
 
-def term_of(nonzero, negative, activation):
-    """The same for a trit of two bits."""
+def term(nonzero, negative, activation):
+    """What a trit of two bits takes of an activation."""
     return Mux(nonzero, Mux(negative, -activation, activation), 0)
 
 
@@ -81,11 +78,11 @@ class Decoder(Elaboratable):
             pair = pairs.pairs[n]
             entry, lookup = looked_up(pair.choice, *activations[2 * n : 2 * n + 2])
             m.d.comb += lookup
-            total += term_of(pair.nonzero, pair.negative, entry)
+            total += term(pair.nonzero, pair.negative, entry)
         if size % 2:
-            total += term_of(pairs.last_nonzero, pairs.last_negative, activations[-1])
+            total += term(pairs.last_nonzero, pairs.last_negative, activations[-1])
         table = [Array(Const(t[n], signed(2)) for t in code.decode)[byte] for n in range(size)]
-        wanted = sum(term(t, a) for t, a in zip(table, activations, strict=True))
+        wanted = sum(term(t != 0, t < 0, a) for t, a in zip(table, activations, strict=True))
         points = Array(Const(byte in code.encode.values(), 1) for byte in range(256))
         m.d.comb += [
             Assert(total == wanted),
@@ -239,11 +236,8 @@ class Lane(Elaboratable):
                     )
                     entry, lookup = looked_up(choice, a, b)
                     m.d.comb += lookup
-                    for _ in range(3 + v // 4):
-                        later = Signal.like(entry)
-                        m.d.sync += later.eq(entry)
-                        entry = later
-                    m.d.comb += places.sum(activation.sums, v, r, n).eq(entry)
+                    looked = Delay(m, entry, f"entry{v}_{r}_{n}")[3 + v // 4]
+                    m.d.comb += places.sum(activation.sums, v, r, n).eq(looked)
 
         # The same in the words of the command format.
         late = array.group_latency(config) - 3
@@ -282,7 +276,7 @@ class Lane(Elaboratable):
                 if c is not None:
                     nonzero, negative = terms[c]
                     activation_code = Mux(where[0], codes[v][1][c], codes[v][0][c])
-                    total += term_of(nonzero, negative, activation_code)
+                    total += term(nonzero, negative, activation_code)
             # A lemma for each adder: of the first term, a one comes at the end.
             so_far = Delay(m, total - lacks, f"{name}so_far{n}")
             at = late + v // 4 - len(pairs) + 1 + n
@@ -366,11 +360,6 @@ def test_what_is_not_proved(tmp_path):
 )
 def test_a_wrong_lane_is_found(place, name, wrong, tmp_path, monkeypatch):
     monkeypatch.setattr(place, name, wrong)
-    root = build_root()
-    root.mkdir(parents=True, exist_ok=True)
     with pytest.raises(ProofError, match="^counterexample of .* cycles"):
-        prove(
-            lane("five", 1), tmp_path, steps=12,
-            platform=Ecp5(), sources=netlist.cell_sources(root)[:1],
-        )  # fmt: skip
+        prove(lane("five", 1), tmp_path, steps=12, **ecp5())
     assert (tmp_path / "trace.vcd").exists()

@@ -187,3 +187,22 @@ def same_logits(board, image, runs, expected):
         np.testing.assert_array_equal(own, other, err_msg=f"logits of job {i} with a head")
     # Nothing was recorded that no job reported.
     assert (board.recorded_rows < vocabulary).sum() == vocabulary * sum(len(j) for j in recorded)
+
+
+def same_demonstration(executable, packed, config):
+    """Compare three tokens of a packed model on a board with golden ones; return a token's cycles.
+
+    ``packed`` is the image and its path.
+    """
+    image, path = packed
+    prompt = np.random.default_rng(3).integers(0, image.fields["vocabulary"], 3).tolist()
+    with boards.Board(executable, config, path) as board:
+        own = run(board, [prompt], 3)
+        counters = board.stats()
+    expected = golden(image, config, [prompt], 3)
+    assert own.tokens == expected.tokens
+    same_logits(board, image, [own], [expected])
+    assert board.summary["violation"] == 0
+    cycles = counters["cycles"] / counters["jobs"]
+    print(f"{cycles:,.0f} cycles a token, {config.clock_hz / cycles:.2f} a second")
+    return cycles

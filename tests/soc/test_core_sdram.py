@@ -1,6 +1,5 @@
 """The board whose core performs the commands, with SDRAM, equals the golden model."""
 
-import numpy as np
 import pytest
 import systems
 from systems import golden, same_logits
@@ -52,13 +51,4 @@ def test_demonstration(core):
     """The demonstration model with all 2,048 positions."""
     image, path = open_image(None, CORE)
     assert image.fields["context"] == 2048
-    prompt = np.random.default_rng(3).integers(0, image.fields["vocabulary"], 3).tolist()
-    with boards.Board(core, CORE, path) as board:
-        own = systems.run(board, [prompt], 3)
-        counters = board.stats()
-    expected = golden(image, CORE, [prompt], 3)
-    assert own.tokens == expected.tokens
-    same_logits(board, image, [own], [expected])
-    assert board.summary["violation"] == 0
-    cycles = counters["cycles"] / counters["jobs"]
-    print(f"{cycles:,.0f} cycles a token, {CORE.clock_hz / cycles:.2f} a second")
+    systems.same_demonstration(core, (image, path), CORE)

@@ -15,12 +15,9 @@ from tamale.soc.soc import Soc
 from tamale.soc.ternary import TernaryEngine
 
 __all__ = [
-    "FLASH_FIRMWARE", "LOAD_RAM_BYTES", "PAD_DELAY", "STORAGE_RAM_BYTES", "TEXT_RAM_BYTES",
+    "LOAD_RAM_BYTES", "PAD_DELAY", "STORAGE_RAM_BYTES", "TEXT_RAM_BYTES",
     "build_firmware", "build_memory", "build_soc", "firmware_folder",
 ]  # fmt: skip
-
-#: Name of the file, beside ``firmware.elf``, that the flash holds where the core starts from it.
-FLASH_FIRMWARE = "firmware.flash"
 
 #: On-chip memory from which on the firmware takes images over the serial port.
 LOAD_RAM_BYTES = 20480
@@ -189,6 +186,4 @@ def build_firmware(soc, directory):
         sources = _CORE_SOURCES + (() if flash else _CORE_LOADER_SOURCES)
     firmware = compiled(sources, "firmware", "tamale_soc.ld")
     soc.load_firmware(firmware.image)
-    if flash:
-        (directory / FLASH_FIRMWARE).write_bytes(soc.firmware)
     return firmware
